@@ -11,15 +11,17 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Default = TypeVar("Default", float, None)
 
 _LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
 _QUOTED = re.compile(r"""(?P<quote>["'])(?P<text>.*)(?P=quote)\s*(?:#.*)?""")
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 class EnvironmentMistake(ImproperlyConfigured):
@@ -84,9 +86,9 @@ class Environment:
         value = self.optional(name)
         if value is None:
             return default
-        if value.lower() not in _FLAGS:
+        if value.lower() not in _YES + _NO:
             raise EnvironmentMistake(f"{name} must be true or false.")
-        return _FLAGS[value.lower()]
+        return value.lower() in _YES
 
     def whole(self, name: str, default: int, *, low: int, high: int) -> int:
         value = self.optional(name)
@@ -96,10 +98,10 @@ class Environment:
             raise EnvironmentMistake(f"{name} must be a whole number from {low} to {high}.")
         return int(value)
 
-    def seconds(self, name: str) -> float | None:
+    def seconds(self, name: str, default: Default) -> float | Default:
         value = self.optional(name)
         if value is None:
-            return None
+            return default
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value):
             raise EnvironmentMistake(f"{name} must be a number of seconds, such as 30 or 0.5.")
         return float(value)
@@ -121,7 +123,8 @@ class Environment:
         except ValueError:
             raise EnvironmentMistake(f"{name} is not a URL.") from None
         if parts.scheme not in schemes:
-            raise EnvironmentMistake(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
+            known = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise EnvironmentMistake(f"{name} must begin with {known}.")
         return value
 
     def networks(self, name: str) -> list[Network]:

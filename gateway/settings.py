@@ -25,16 +25,11 @@ DEBUG = ENVIRONMENT.flag("DJANGO_DEBUG", False)
 HOST = ENVIRONMENT.text("HOST", "127.0.0.1")
 PORT = ENVIRONMENT.whole("PORT", 8000, low=1, high=65535)
 WORKERS = ENVIRONMENT.whole("WORKERS", 1, low=1, high=256)
-SHUTDOWN_DELAY_SECONDS = ENVIRONMENT.seconds("SHUTDOWN_DELAY_SECONDS")
+SHUTDOWN_DELAY_SECONDS = ENVIRONMENT.seconds("SHUTDOWN_DELAY_SECONDS", 2)
 DATA_DIR = Path(ENVIRONMENT.text("DATA_DIR", str(BASE_DIR / "var"))).expanduser().absolute()
 REDIS_URL = ENVIRONMENT.url("REDIS_URL", "redis", "rediss", "unix")
 DATABASE_URL = ENVIRONMENT.url("DATABASE_URL", "postgres", "postgresql")
 CONFIG_FILE = ENVIRONMENT.optional("CONFIG_FILE")
-
-try:
-    DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-except OSError as error:
-    raise EnvironmentMistake(f"DATA_DIR: {DATA_DIR} cannot be made: {error.strerror}.") from None
 
 if DATABASE_URL is None and WORKERS > 1:
     raise EnvironmentMistake(
@@ -46,8 +41,12 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 
 # Secrets
-SECRET_KEY = ENVIRONMENT.optional("SECRET_KEY") or kept_secret_key(DATA_DIR)
-KEY_PEPPER = (ENVIRONMENT.optional("KEY_PEPPER") or "").encode() or derive(SECRET_KEY, "tollgate: pepper of keys")
+try:
+    DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+    SECRET_KEY = ENVIRONMENT.optional("SECRET_KEY") or kept_secret_key(DATA_DIR)
+except OSError as error:
+    raise EnvironmentMistake(f"DATA_DIR: {DATA_DIR} cannot be written: {error.strerror}.") from None
+KEY_PEPPER = ENVIRONMENT.text("KEY_PEPPER", "").encode() or derive(SECRET_KEY, "tollgate: pepper of keys")
 ENCRYPTION_KEYS = encryption_keys(ENVIRONMENT.words("ENCRYPTION_KEYS"), SECRET_KEY)
 
 # Who may reach it, and through what
@@ -75,7 +74,7 @@ OPENAI_BASE_URL = ENVIRONMENT.url("OPENAI_BASE_URL", "http", "https")
 OPENAI_PROJECT_KEY = ENVIRONMENT.optional("OPENAI_PROJECT_KEY")
 GPT_OSS_BASE_URL = ENVIRONMENT.url("GPT_OSS_BASE_URL", "http", "https")
 GPT_OSS_API_KEY = ENVIRONMENT.optional("GPT_OSS_API_KEY")
-REQUEST_TIMEOUT_SECONDS = ENVIRONMENT.seconds("REQUEST_TIMEOUT_SECONDS")
+REQUEST_TIMEOUT_SECONDS = ENVIRONMENT.seconds("REQUEST_TIMEOUT_SECONDS", None)
 
 # Known, and without effect in this version; the start says so when one is set.
 WITHOUT_EFFECT = [

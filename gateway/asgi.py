@@ -1,0 +1,91 @@
+"""Joins the three planes of one process: the relay, Django, and (none yet) WebSockets.
+
+uvicorn tells it by "lifespan" when to start and stop; under Daphne, which has no lifespan, the first
+call starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
+django_application = get_asgi_application()  # before the models are imported
+
+from django.conf import settings  # noqa: E402
+
+from accounts import changes, database  # noqa: E402
+from gateway import health, housekeeping  # noqa: E402
+from proxy import asgi as relay  # noqa: E402
+
+_NO_SUCH_SOCKET = 4404
+_RESTART_SECONDS = 1
+
+logger = logging.getLogger(__name__)
+
+
+class Application:
+    """The whole process as one ASGI application."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._starting = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await self._lifespan(receive, send)
+        if not self._started:
+            await self.start()
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": _NO_SUCH_SOCKET})
+        if relay.claims(scope["path"]):
+            return await relay.application(scope, receive, send)
+        if scope["path"] in health.PATHS:
+            return await health.application(scope, receive, send)
+        await django_application(scope, receive, send)
+
+    async def start(self) -> None:
+        """Starts what runs beside the calls; once, however many calls come first."""
+        async with self._starting:
+            if self._started:
+                return
+            await relay.start()
+            for job in (changes.watch, housekeeping.run_for_ever):
+                self._tasks.append(asyncio.create_task(_keep_running(job), name=job.__qualname__))
+            self._started = True
+
+    async def stop(self) -> None:
+        """Called when the last call has ended, or was told to."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await relay.stop()
+        database.shutdown()
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()  # lifespan.startup
+        await self.start()
+        health.readiness.fail_first(settings.SHUTDOWN_DELAY_SECONDS)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()  # lifespan.shutdown
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _keep_running(job: Callable[[], Awaitable[None]]) -> None:
+    """An outer edge: a job that fails is logged and begun again, never missed in silence."""
+    while True:
+        try:
+            await job()
+        except Exception:
+            logger.exception("%s failed; it is begun again", job.__qualname__)
+        await asyncio.sleep(_RESTART_SECONDS)
+
+
+application = Application()

@@ -1,0 +1,64 @@
+"""The home page, and what is said when a URL leads nowhere: a page to browsers, OpenAI's JSON to programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from accounts.errors import ApiError
+from accounts.ids import uuid7
+
+_NOTHING_HERE = "There is nothing here. The API begins at /v1/."
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    if request.method not in ("GET", "HEAD"):
+        refusal = ApiError(405, f"{request.method} is not allowed here.", headers=((b"allow", b"GET, HEAD"),))
+        return _refuse(request, refusal)
+    if _is_browser(request):
+        return render(request, "gateway/home.html", {"base_url": request.build_absolute_uri("/v1")})
+    return JsonResponse({"name": "Tollgate", "api": "/v1", "admin": "/admin/", "ready": "/readyz"})
+
+
+def nowhere(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _refuse(request, ApiError(404, _NOTHING_HERE, code="not_found"))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _refuse(request, ApiError(400, "The request cannot be read."))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _refuse(request, ApiError(403, "You may not see this."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _refuse(request, ApiError(500, "Something went wrong on our side.", code="internal_error"))
+
+
+def _refuse(request: HttpRequest, refusal: ApiError) -> HttpResponse:
+    response = _page(request, refusal) if _is_browser(request) else _document(refusal)
+    for name, value in refusal.headers:
+        response[name.decode()] = value.decode()
+    return response
+
+
+def _page(request: HttpRequest, refusal: ApiError) -> HttpResponse:
+    context: dict[str, Any] = {"status": refusal.status, "message": refusal.message}
+    return render(request, "gateway/refusal.html", context, status=refusal.status)
+
+
+def _document(refusal: ApiError) -> HttpResponse:
+    response = HttpResponse(refusal.body(), status=refusal.status, content_type="application/json")
+    response["x-request-id"] = str(uuid7())
+    response["access-control-allow-origin"] = settings.CORS_ORIGIN
+    return response
+
+
+def _is_browser(request: HttpRequest) -> bool:
+    """A program that takes anything gets JSON; below /v1 everyone does."""
+    preferred = request.get_preferred_type(["application/json", "text/html"])
+    return preferred == "text/html" and not request.path.startswith("/v1/")
