@@ -1,0 +1,68 @@
+"""Databases of the tests' own on a given PostgreSQL, reached through an ordinary login.
+
+A superuser passes row-level security by; so the tests and the servers they start log in as a role
+that may create databases and roles, and nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+LOGIN = "tollgate_tests"
+TENANT_ROLE = "tollgate_tenant"
+_LOCK = 7_105_003  # one at a time makes the role, when two test runs share a PostgreSQL
+
+
+def ordinary_login(url: str) -> str:
+    """The same PostgreSQL through LOGIN, made when missing; `url` itself when it is no superuser's."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        if row is None or not row[0]:
+            return url
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        password = hashlib.sha256(url.encode()).hexdigest()
+        _make_login(connection, password)
+    return _as(url, LOGIN, password)
+
+
+def _make_login(connection: psycopg.Connection, password: str) -> None:
+    verb = "ALTER" if _role_exists(connection, LOGIN) else "CREATE"
+    connection.execute(
+        sql.SQL("{} ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}").format(
+            sql.SQL(verb), sql.Identifier(LOGIN), sql.Literal(password)
+        )
+    )
+    if _role_exists(connection, TENANT_ROLE):  # made by another login, which alone could grant it
+        connection.execute(
+            sql.SQL("GRANT {} TO {} WITH ADMIN OPTION").format(
+                sql.Identifier(TENANT_ROLE), sql.Identifier(LOGIN)
+            )
+        )
+
+
+def _role_exists(connection: psycopg.Connection, name: str) -> bool:
+    return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone() is not None
+
+
+def _as(url: str, user: str, password: str) -> str:
+    parts = urlsplit(url)
+    address = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(user)}:{password}@{address}"))
+
+
+@contextmanager
+def database(url: str, name: str) -> Iterator[str]:
+    """The URL of a new, empty database of that name, dropped afterwards."""
+    identifier = sql.Identifier(name)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+    yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
