@@ -39,16 +39,18 @@ class Application:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            return await self._lifespan(receive, send)
+            await self._lifespan(receive, send)
+            return
         if not self._started:
             await self.start()
         if scope["type"] == "websocket":
-            return await send({"type": "websocket.close", "code": _NO_SUCH_SOCKET})
-        if relay.claims(scope["path"]):
-            return await relay.application(scope, receive, send)
-        if scope["path"] in health.PATHS:
-            return await health.application(scope, receive, send)
-        await django_application(scope, receive, send)
+            await send({"type": "websocket.close", "code": _NO_SUCH_SOCKET})
+        elif relay.claims(scope["path"]):
+            await relay.application(scope, receive, send)
+        elif scope["path"] in health.PATHS:
+            await health.application(scope, receive, send)
+        else:
+            await django_application(scope, receive, send)
 
     async def start(self) -> None:
         """Starts what runs beside the calls; once, however many calls come first."""

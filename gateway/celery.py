@@ -22,22 +22,22 @@ django.setup()  # before the models are imported
 from django.conf import settings  # noqa: E402
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 
-from accounts.models import Installation  # noqa: E402
+from accounts.changes import Installation  # noqa: E402
 from gateway import housekeeping  # noqa: E402
 from proxy import tasks  # noqa: E402
 
 app = Celery("tollgate")
 
 
-@app.add_defaults
+@app.add_defaults  # type: ignore[untyped-decorator]
 def configuration() -> dict[str, Any]:
     """Asked for once, when it is first needed: it takes the database to know the installation's id."""
     if settings.REDIS_URL is None:
-        raise ImproperlyConfigured("Celery needs REDIS_URL; without it serving processes keep house themselves.")
+        raise ImproperlyConfigured("Celery needs REDIS_URL; without it the web processes keep house.")
     return {
         "broker_url": settings.REDIS_URL,
         "broker_transport_options": {
-            "global_keyprefix": f"tollgate:{Installation.objects.get().id}:celery:",
+            "global_keyprefix": f"tollgate:{Installation.current().id}:celery:",
             "visibility_timeout": 600,
             "socket_connect_timeout": 5,
             "health_check_interval": 25,
@@ -60,13 +60,13 @@ def configuration() -> dict[str, Any]:
     }
 
 
-@app.task(name="gateway.housekeeping")
+@app.task(name="gateway.housekeeping")  # type: ignore[untyped-decorator]
 def housekeep() -> None:
     """That it ran at all is noted first: while it is, serving processes step back."""
     housekeeping.celery_was_here()
     tasks.housekeeping()
 
 
-@setup_logging.connect
+@setup_logging.connect  # type: ignore[untyped-decorator]
 def keep_our_logging(**_: object) -> None:
     """Celery configures no logging of its own where this signal is listened to."""

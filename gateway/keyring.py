@@ -33,7 +33,7 @@ def kept_secret_key(folder: Path) -> str:
         except FileExistsError:
             pass  # another process was first: its key holds
         finally:
-            os.unlink(aside)
+            Path(aside).unlink()
     return path.read_text().strip()
 
 

@@ -1,0 +1,167 @@
+"""What a start makes sure of: migrations, an administrator, and the rows that the environment asks for.
+
+The environment speaks the language of the configuration file (gateway/rows.py) and goes the same way
+into the database, so that a start with nothing new in it writes nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from accounts.keys import InvalidCredential
+from accounts.models import Tenant, User
+from accounts.tenancy import operator_scope
+from gateway import configuration
+from gateway.apply import Made, apply
+from gateway.rows import Kind, Mistakes, RouteTo, Row, Secret, Values, secret_values
+from proxy.addresses import InvalidAddress, check_base_url
+from proxy.prices import seed_prices
+
+_DEFAULT = "default"
+_OPENAI = "https://api.openai.com/v1"
+_ONE_AT_A_TIME = 0x746F6C6C  # any number that no other program locks; "toll"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is shown once: an administrator's password and keys, where they were made just now."""
+
+    password: str | None = field(repr=False)
+    made: list[Made]
+
+
+def bootstrap() -> Outcome:
+    """Makes sure of everything; idempotent. Raises `Mistakes` for what was asked for and cannot be."""
+    with _one_at_a_time():
+        _migrate()
+        with operator_scope():
+            password = _administrator()
+            _, made = apply(_rows())
+            seed_prices()
+    return Outcome(password, made)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Replicas that start together on Postgres take turns; SQLite has one process only.
+
+    The lock is a transaction's, on a connection of its own, so that it holds through PgBouncer too.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    other = connections.create_connection("default")
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ONE_AT_A_TIME])
+        yield
+    finally:
+        other.close()
+
+
+def _migrate() -> None:
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        call_command("migrate", interactive=False, verbosity=0)
+
+
+def _administrator() -> str | None:
+    """Makes one where there is none, or none of that name and a password is given for it.
+
+    Returns the password if it was made up here.
+    """
+    name = settings.ADMIN_USERNAME
+    if User.objects.filter(username=name).exists():
+        return None
+    if settings.ADMIN_PASSWORD is None and User.objects.filter(is_superuser=True).exists():
+        return None
+    password = settings.ADMIN_PASSWORD or secrets.token_urlsafe(15)
+    User.objects.create_superuser(name, password=password)
+    return None if settings.ADMIN_PASSWORD else password
+
+
+def _rows() -> list[Row]:
+    """The environment's rows; where the file says something else, the file holds."""
+    rows = {(row.kind, row.name): row for row in environment_rows(is_new=_is_new())}
+    if settings.CONFIG_FILE is not None:
+        for row in configuration.read(Path(settings.CONFIG_FILE), settings.ENVIRONMENT.values):
+            below = rows.get((row.kind, row.name), row)
+            rows[row.kind, row.name] = replace(
+                row, values={**below.values, **row.values}, initial={**below.initial, **row.initial}
+            )
+    return list(rows.values())
+
+
+def _is_new() -> bool:
+    return not Tenant.objects.filter(slug=_DEFAULT).exists()
+
+
+def environment_rows(*, is_new: bool) -> list[Row]:
+    """What the environment asks for. A key is made up only for a tenant that `is_new`."""
+    rows = [Row(Kind.TENANT, (_DEFAULT,), initial={"name": "Default"})]
+    if is_new or settings.BOOTSTRAP_API_KEY:
+        name = settings.ADMIN_USERNAME
+        rows.append(Row(Kind.MEMBER, (_DEFAULT, name), initial={"role": "owner"}))
+        given = _secret("BOOTSTRAP_API_KEY", settings.BOOTSTRAP_API_KEY)
+        rows.append(Row(Kind.API_KEY, (_DEFAULT, _DEFAULT), given, {"user": name}))
+    if settings.SECURITY_KEY:
+        given = _secret("SECURITY_KEY", settings.SECURITY_KEY)
+        rows.append(Row(Kind.SECURITY_KEY, (_DEFAULT, _DEFAULT), given))
+    return rows + _demo() + _openai() + _gpt_oss()
+
+
+def _secret(name: str, value: str | None) -> Values:
+    try:
+        return {} if value is None else secret_values(value)
+    except InvalidCredential:
+        raise Mistakes([f"{name} must be 1 to 512 printable ASCII characters without spaces"]) from None
+
+
+def _demo() -> list[Row]:
+    return [Row(Kind.UPSTREAM, ("demo",), initial={"dialect": "demo"}), *_models("demo", "demo")]
+
+
+def _openai() -> list[Row]:
+    """OpenAI, or the compatible server at OPENAI_BASE_URL: takes every name that nothing else claims."""
+    if not settings.OPENAI_API_KEY and not settings.OPENAI_BASE_URL:
+        return []
+    values = _server("OPENAI_BASE_URL", settings.OPENAI_BASE_URL or _OPENAI, settings.OPENAI_API_KEY)
+    if settings.OPENAI_PROJECT_KEY:
+        values["project"] = settings.OPENAI_PROJECT_KEY
+    return [Row(Kind.UPSTREAM, ("openai",), values), *_models("openai", "*")]
+
+
+def _gpt_oss() -> list[Row]:
+    if not settings.GPT_OSS_BASE_URL:
+        return []
+    values = _server("GPT_OSS_BASE_URL", settings.GPT_OSS_BASE_URL, settings.GPT_OSS_API_KEY)
+    return [Row(Kind.UPSTREAM, ("gpt-oss",), values), *_models("gpt-oss", "gpt-oss-20b", "gpt-oss-120b")]
+
+
+def _server(name: str, base_url: str, api_key: str | None) -> dict[str, object]:
+    """An OpenAI-compatible one. Its key is always named, so that one taken away is removed."""
+    try:
+        address = check_base_url(base_url)
+    except InvalidAddress as error:
+        raise Mistakes([f"{name} {error}"]) from None
+    values: dict[str, object] = {"dialect": "openai", "base_url": address}
+    values["api_key"] = None if api_key is None else Secret(api_key)
+    if settings.REQUEST_TIMEOUT_SECONDS is not None:
+        values["total_timeout_seconds"] = settings.REQUEST_TIMEOUT_SECONDS
+    return values
+
+
+def _models(upstream: str, *names: str) -> Sequence[Row]:
+    """Where they go is said once: an operator may send them elsewhere later."""
+    initial: Mapping[str, object] = {"routes": (RouteTo(upstream),)}
+    return [Row(Kind.MODEL, (name,), initial=initial) for name in names]

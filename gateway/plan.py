@@ -1,0 +1,129 @@
+"""The difference between what is wanted and what there is. Pure: it reads and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.rows import Kind, Mistakes, Name, RouteTo, Row, Values
+from gateway.state import Keyed, State
+
+_HIDDEN = {"digest": "secret", "api_key": "api_key"}
+_DERIVED = "prefix"
+_ORDER = {kind: number for number, kind in enumerate(Kind)}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row to make (`before` is None) or to alter; `after` holds only what becomes different."""
+
+    kind: Kind
+    name: Name
+    before: Values | None
+    after: Values
+
+    def __str__(self) -> str:
+        """A line for people; secrets are told by name alone."""
+        parts = [self._part(name, value) for name, value in self.after.items() if name != _DERIVED]
+        told = f" ({'; '.join(parts)})" if parts else ""
+        return f"{'+' if self.before is None else '~'} {self.kind} {' / '.join(self.name)}{told}"
+
+    def _part(self, name: str, value: object) -> str:
+        if name in _HIDDEN:
+            return f"{_HIDDEN[name]}: {'removed' if value is None else 'set'}"
+        if self.before is None:
+            return f"{name}: {_shown(value)}"
+        return f"{name}: {_shown(self.before.get(name))} → {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(str(item) for item in value)}]"
+    return "none" if value is None else str(value)
+
+
+def differences(rows: Sequence[Row], state: State) -> list[Change]:
+    """What has to change, in the order in which it can be. Raises `Mistakes`."""
+    wanted = {(row.kind, row.name) for row in rows}
+    known = wanted | state.rows.keys()
+    sentences = [sentence for row in rows for sentence in _mistakes(row, state, known)]
+    sentences += _shared_secrets(rows, state)
+    if sentences:
+        raise Mistakes(sentences)
+    in_order = sorted(rows, key=lambda row: _ORDER[row.kind])
+    changes = {(row.kind, row.name): _change(row, state) for row in in_order}
+    return [change for change in changes.values() if change is not None]
+
+
+def _change(row: Row, state: State) -> Change | None:
+    there = state.rows.get((row.kind, row.name))
+    if there is None:
+        return Change(row.kind, row.name, None, {**row.initial, **row.values})
+    different = {name: value for name, value in row.values.items() if there.get(name) != value}
+    if not different:
+        return None
+    return Change(row.kind, row.name, {name: there.get(name) for name in different}, different)
+
+
+def _mistakes(row: Row, state: State, known: Collection[Keyed]) -> Iterator[str]:
+    there = state.rows.get((row.kind, row.name))
+    values: Mapping[str, object] = row.values if there is not None else {**row.initial, **row.values}
+    found: Iterator[str] = iter(())
+    if row.kind is Kind.API_KEY:
+        found = _api_key_mistakes(row, values, there, known)
+    elif row.kind is Kind.UPSTREAM:
+        found = _upstream_mistakes(values, there, known)
+    elif row.kind is Kind.MODEL:
+        found = _model_mistakes(values, known)
+    return (f"{row.place}: {sentence}" for sentence in found)
+
+
+def _api_key_mistakes(
+    row: Row, values: Values, there: Values | None, known: Collection[Keyed]
+) -> Iterator[str]:
+    user = values.get("user")
+    if user is None and there is None:
+        yield "user is missing: a new key is somebody's"
+    if user is not None and (Kind.MEMBER, (row.name[0], str(user))) not in known:
+        yield f"user: {user} is not among the members of {row.name[0]}"
+
+
+def _upstream_mistakes(values: Values, there: Values | None, known: Collection[Keyed]) -> Iterator[str]:
+    tenant = values.get("tenant")
+    if tenant is not None and (Kind.TENANT, (str(tenant),)) not in known:
+        yield f"tenant: there is no tenant {tenant}"
+    merged: Values = {**(there or {}), **values}
+    if merged.get("dialect", "openai") != "demo" and not merged.get("base_url"):
+        yield "base_url is missing"
+    if there is None or there["api_key"] is None or "api_key" in values:
+        return
+    for name in ("base_url", "tenant"):
+        if name in values and values[name] != there[name]:
+            yield f"{name} changes: name its api_key too; a key goes only where it was given for"
+
+
+def _model_mistakes(values: Values, known: Collection[Keyed]) -> Iterator[str]:
+    routes = values.get("routes", ())
+    assert isinstance(routes, tuple)
+    seen = set()
+    for route in routes:
+        assert isinstance(route, RouteTo)
+        if (Kind.UPSTREAM, (route.upstream,)) not in known:
+            yield f"routes: there is no upstream {route.upstream}"
+        if (route.upstream, route.upstream_model) in seen:
+            yield f"routes: {route.upstream} is named twice for the same model there"
+        seen.add((route.upstream, route.upstream_model))
+
+
+def _shared_secrets(rows: Sequence[Row], state: State) -> Iterator[str]:
+    """A credential says who calls, so two keys of a kind cannot be the same."""
+    owners = dict(state.digests)
+    for row in rows:
+        digest = row.values.get("digest")
+        if not isinstance(digest, str):
+            continue
+        owner = owners.setdefault((row.kind, digest), row.name)
+        if owner != row.name:
+            yield f"{row.place}: its secret is already that of the {row.kind} {' / '.join(owner)}"

@@ -1,0 +1,139 @@
+"""Reads from the database the rows that others are about to be compared with, in the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from gateway.rows import Kind, Name, Prices, RouteTo, Row, Secret, Values
+from proxy.models import Model, Price, Upstream
+from proxy.sealing import SealBroken, unseal, upstream_context
+
+TENANT_COLUMNS = ("name", "timezone", "public", "system_prompt")
+KEY_COLUMNS = ("digest", "prefix")
+UPSTREAM_COLUMNS = (
+    *("dialect", "base_url", "organization", "project", "responses", "enabled"),
+    *("connect_timeout_seconds", "first_byte_timeout_seconds"),
+    *("idle_timeout_seconds", "total_timeout_seconds"),
+)
+PRICE_COLUMNS = tuple(column.name for column in fields(Prices))
+
+Keyed = tuple[Kind, Name]
+Entry = tuple[Keyed, Values]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What there is. `digests` says whose each credential is that somebody asked for."""
+
+    rows: Mapping[Keyed, Values]
+    digests: Mapping[tuple[Kind, str], Name]
+
+
+def state_of(rows: Sequence[Row]) -> State:
+    """What there is of what `rows` name; call it in operator scope."""
+    people = _people(rows)
+    found: dict[Keyed, Values] = {(Kind.USER, (name,)): {} for name in people}
+    for tenant in Tenant.objects.filter(slug__in=_slugs(rows)):
+        found.update(_of_tenant(tenant, rows, people))
+    found.update(_upstreams())
+    found.update(_models([row.name[0] for row in rows if row.kind is Kind.MODEL]))
+    return State(found, _owners(rows))
+
+
+def user_named(name: str) -> User | None:
+    """By user name, which is the e-mail address of those that a file made, or by e-mail address."""
+    return User.objects.filter(Q(username=name) | Q(email__iexact=name)).order_by("id").first()
+
+
+def _people(rows: Sequence[Row]) -> dict[str, User]:
+    names = {row.name[-1] for row in rows if row.kind in (Kind.USER, Kind.MEMBER)}
+    names |= {str(row.values["user"]) for row in rows if row.values.get("user")}
+    found = {name: user_named(name) for name in names}
+    return {name: user for name, user in found.items() if user is not None}
+
+
+def _slugs(rows: Sequence[Row]) -> set[str]:
+    owned = (Kind.TENANT, Kind.SECURITY_KEY, Kind.MEMBER, Kind.API_KEY)
+    slugs = {row.name[0] for row in rows if row.kind in owned}
+    return slugs | {str(row.values["tenant"]) for row in rows if row.values.get("tenant")}
+
+
+def _of_tenant(tenant: Tenant, rows: Sequence[Row], people: Mapping[str, User]) -> Iterator[Entry]:
+    slug = tenant.slug
+    yield (Kind.TENANT, (slug,)), {column: getattr(tenant, column) for column in TENANT_COLUMNS}
+    roles = dict(Membership.objects.of(tenant).filter(user__in=people.values()).values_list("user", "role"))
+    for name, user in people.items():
+        if user.pk in roles:
+            yield (Kind.MEMBER, (slug, name)), {"role": roles[user.pk]}
+    for key in SecurityKey.objects.of(tenant).filter(name__in=_names(rows, Kind.SECURITY_KEY, slug)):
+        yield (Kind.SECURITY_KEY, (slug, key.name)), {column: getattr(key, column) for column in KEY_COLUMNS}
+    keys = ApiKey.objects.of(tenant).filter(name__in=_names(rows, Kind.API_KEY, slug)).select_related("user")
+    for key in keys:
+        yield (Kind.API_KEY, (slug, key.name)), _api_key(key, people)
+
+
+def _names(rows: Sequence[Row], kind: Kind, slug: str) -> list[str]:
+    return [row.name[1] for row in rows if row.kind is kind and row.name[0] == slug]
+
+
+def _api_key(key: ApiKey, people: Mapping[str, User]) -> Values:
+    """Its user goes by the name that was asked for, where that is the same person."""
+    names = [name for name, user in people.items() if user.pk == key.user_id]
+    return {
+        "user": names[0] if names else key.user.username,
+        "digest": key.digest,
+        "prefix": key.prefix,
+        "allowed_models": key.allowed_models,
+        "expires_at": key.expires_at,
+    }
+
+
+def _upstreams() -> Iterator[Entry]:
+    for upstream in Upstream.objects.select_related("tenant"):
+        values: dict[str, object] = {column: getattr(upstream, column) for column in UPSTREAM_COLUMNS}
+        values["tenant"] = upstream.tenant.slug if upstream.tenant else None
+        values["api_key"] = _opened(upstream)
+        yield (Kind.UPSTREAM, (upstream.name,)), values
+
+
+def _opened(upstream: Upstream) -> Secret | None:
+    """An unreadable key equals none that could be asked for, so that it gets replaced."""
+    if upstream.sealed_api_key is None:
+        return None
+    try:
+        return Secret(unseal(bytes(upstream.sealed_api_key), upstream_context(upstream)))
+    except SealBroken:
+        return Secret("")
+
+
+def _models(names: list[str]) -> Iterator[Entry]:
+    for model in Model.objects.filter(name__in=names).prefetch_related("routes__upstream"):
+        routes = (
+            RouteTo(route.upstream.name, route.upstream_model, route.priority, route.weight)
+            for route in model.routes.all()
+        )
+        values = {"routes": tuple(sorted(routes)), "prices": _prices(model.name)}
+        yield (Kind.MODEL, (model.name,)), values
+
+
+def _prices(name: str) -> Prices | None:
+    """What an operator said last; the price list's rows do not count."""
+    said = Price.objects.filter(model_name=name, source=Price.Source.OPERATOR)
+    latest = said.filter(effective_at__lte=timezone.now()).order_by("-effective_at")
+    columns = latest.values_list(*PRICE_COLUMNS).first()
+    return None if columns is None else Prices(*columns)
+
+
+def _owners(rows: Sequence[Row]) -> dict[tuple[Kind, str], Name]:
+    owners: dict[tuple[Kind, str], Name] = {}
+    tables = ((Kind.API_KEY, ApiKey.objects), (Kind.SECURITY_KEY, SecurityKey.objects))
+    for kind, table in tables:
+        digests = [row.values["digest"] for row in rows if row.kind is kind and "digest" in row.values]
+        for key in table.filter(digest__in=digests).select_related("tenant"):
+            owners[kind, key.digest] = (key.tenant.slug, key.name)
+    return owners

@@ -1,0 +1,213 @@
+"""The operators' admin: upstreams, models and their routes, prices; usage and open calls to look at.
+
+Django's admin classes are generic to the type checker alone, hence the ignored type arguments.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model as Table
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from accounts.models import Tenant
+from proxy.addresses import InvalidAddress, check_base_url
+from proxy.models import Model, OpenCall, Price, Route, Upstream, UsageRecord
+from proxy.sealing import seal, upstream_context
+
+_NANO = 10**9
+_LARGEST_COUNT = 10_000
+
+
+class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The key can be set and taken away, and is never shown again."""
+
+    api_key = forms.CharField(
+        required=False,
+        strip=True,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="Shown to nobody once it is saved. Empty: the key stays as it is.",
+    )
+    remove_api_key = forms.BooleanField(required=False, help_text="Call this upstream without a key.")
+
+    class Meta:
+        model = Upstream
+        fields = "__all__"  # noqa: DJ007  # the sealed key is not editable, so it is not among them
+
+    def clean_base_url(self) -> str:
+        text = str(self.cleaned_data["base_url"])
+        try:
+            return check_base_url(text) if text else ""
+        except InvalidAddress as error:
+            raise forms.ValidationError(f"This {error}.") from None
+
+    def clean(self) -> dict[str, Any]:
+        values = dict(super().clean() or self.cleaned_data)
+        if values.get("dialect") != Upstream.Dialect.DEMO and not values.get("base_url"):
+            self.add_error("base_url", "This dialect needs an address.")
+        moved = self.instance.sealed_api_key and {"base_url", "tenant"} & set(self.changed_data)
+        if moved and not values.get("api_key") and not values.get("remove_api_key"):
+            self.add_error("api_key", "Give the key again: it goes only where it was given for.")
+        return values
+
+
+@admin.register(Upstream)
+class UpstreamAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    form = UpstreamForm
+    list_display = ("name", "dialect", "base_url", "tenant", "has_key", "enabled")
+    list_filter = ("dialect", "enabled")
+    search_fields = ("name",)
+
+    @admin.display(boolean=True, description="key")
+    def has_key(self, upstream: Upstream) -> bool:
+        return upstream.sealed_api_key is not None
+
+    def save_model(self, request: HttpRequest, obj: Upstream, form: UpstreamForm, change: bool) -> None:
+        if form.cleaned_data["api_key"]:
+            obj.sealed_api_key = seal(form.cleaned_data["api_key"], upstream_context(obj))
+        elif form.cleaned_data["remove_api_key"]:
+            obj.sealed_api_key = None
+        super().save_model(request, obj, form, change)
+
+
+class RouteInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = Route
+    extra = 1
+
+
+@admin.register(Model)
+class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    inlines = (RouteInline,)
+    list_display = ("name", "goes_to")
+    search_fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        return super().get_queryset(request).prefetch_related("routes__upstream")
+
+    @admin.display(description="goes to")
+    def goes_to(self, model: Model) -> str:
+        return ", ".join(route.upstream.name for route in model.routes.all())
+
+
+class DollarsField(forms.DecimalField):
+    """Typed in dollars, kept in nano-dollars."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label=label, required=False, min_value=Decimal(0), max_digits=18, decimal_places=9)
+
+    def clean(self, value: Any) -> Any:
+        dollars = super().clean(value)
+        return None if dollars is None else int(dollars * _NANO)
+
+
+class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
+    input_nano_usd_per_million = DollarsField("$ per million input tokens")
+    cached_input_nano_usd_per_million = DollarsField("$ per million cached input tokens")
+    output_nano_usd_per_million = DollarsField("$ per million output tokens")
+    nano_usd_per_minute = DollarsField("$ per minute of audio")
+
+    class Meta:
+        model = Price
+        fields = (
+            "model_name",
+            "input_nano_usd_per_million",
+            "cached_input_nano_usd_per_million",
+            "output_nano_usd_per_million",
+            "nano_usd_per_minute",
+        )
+
+
+def _dollars(nano: int | None) -> str:
+    """Exactly, without zeros that say nothing."""
+    return "–" if nano is None else f"${(Decimal(nano) / _NANO).normalize():f}"
+
+
+@admin.register(Price)
+class PriceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A price is added, never altered: calls were counted by it."""
+
+    form = PriceForm
+    list_display = ("model_name", "source", "effective_at", "input", "cached_input", "output", "minute")
+    list_filter = ("source",)
+    search_fields = ("model_name",)
+    ordering = ("model_name", "-effective_at")
+
+    def has_change_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
+        return False
+
+    @admin.display(description="input / million")
+    def input(self, price: Price) -> str:
+        return _dollars(price.input_nano_usd_per_million)
+
+    @admin.display(description="cached input / million")
+    def cached_input(self, price: Price) -> str:
+        return _dollars(price.cached_input_nano_usd_per_million)
+
+    @admin.display(description="output / million")
+    def output(self, price: Price) -> str:
+        return _dollars(price.output_nano_usd_per_million)
+
+    @admin.display(description="audio / minute")
+    def minute(self, price: Price) -> str:
+        return _dollars(price.nano_usd_per_minute)
+
+
+class RecentPaginator(Paginator):  # type: ignore[type-arg]
+    """Goes back to the newest 10,000 rows and no further: counting a whole ledger takes minutes."""
+
+    @cached_property
+    def count(self) -> int:
+        calls = self.object_list
+        assert isinstance(calls, QuerySet)
+        return calls.values("pk")[:_LARGEST_COUNT].count()
+
+
+class CallAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Looks, and changes nothing."""
+
+    ordering = ("-id",)  # by time: the identifiers are UUIDv7
+    paginator = RecentPaginator
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        slug = Tenant.objects.filter(id=OuterRef("tenant_id")).values("slug")[:1]
+        calls: QuerySet[Any] = super().get_queryset(request)
+        named: QuerySet[Any] = calls.annotate(tenant_slug=Subquery(slug))
+        return named
+
+    @admin.display(description="tenant")
+    def tenant(self, call: Any) -> str:
+        return str(call.tenant_slug or call.tenant_id)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Table | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Table | None = None) -> bool:
+        return False
+
+
+@admin.register(OpenCall)
+class OpenCallAdmin(CallAdmin):
+    list_display = ("id", "started_at", "tenant", "endpoint", "model", "stream")
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(CallAdmin):
+    list_display = (
+        *("ended_at", "tenant", "endpoint", "model", "upstream", "status", "status_code"),
+        *("input_tokens", "output_tokens", "cost", "estimated"),
+    )
+    list_filter = ("status", "estimated", "stream")
+
+    @admin.display(description="cost")
+    def cost(self, record: UsageRecord) -> str:
+        return "unpriced" if record.cost_nano_usd is None else _dollars(record.cost_nano_usd)
