@@ -1,0 +1,1 @@
+"""Knows who may call and how much: tenants, members, security keys, API keys."""
