@@ -1,0 +1,1 @@
+"""Answers one call and settles it: the ASGI data plane, routing, upstream dialects, usage."""

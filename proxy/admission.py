@@ -1,0 +1,136 @@
+"""Lets a call in, and settles it once.
+
+Invariant: between `admit` and the end of `settle` the call is one open row; after it, one usage record,
+whatever the ending. `settle` is called in one `finally` (proxy/relay.py) and goes on when the task that
+called it is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from accounts.keys import Caller
+from proxy.call import Call
+from proxy.ledger import Ledger, timestamp
+from proxy.models import UsageRecord
+from proxy.routing import Target
+from proxy.usage import Price, Usage, cost_nano_usd
+
+Status = UsageRecord.Status
+
+# What an open call and its usage record have in common.
+KEPT = (
+    "id",
+    "tenant_id",
+    "user_id",
+    "api_key_id",
+    "security_key_id",
+    "endpoint",
+    "model",
+    "stream",
+    "started_at",
+)
+
+
+@dataclass(slots=True)
+class Ending:
+    """What became of a call, as the relay learns it."""
+
+    status: Status = Status.FAILED
+    status_code: int | None = None
+    error_code: str = ""
+    upstream: str = ""
+    upstream_model: str = ""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    usage: Usage | None = None
+    output_tokens_estimate: int = 0
+    first_byte_milliseconds: int | None = None
+
+    def attempt(self, target: Target, outcome: str) -> None:
+        """Notes one try of one target; `outcome` is an HTTP status or a word for what happened instead."""
+        self.upstream, self.upstream_model = target.upstream, target.model
+        self.attempts.append({"upstream": target.upstream, "outcome": outcome})
+
+
+class Ticket:
+    """An admission that must be settled."""
+
+    def __init__(self, call: Call, opened: dict[str, Any], price: Price | None, ledger: Ledger) -> None:
+        self.ending = Ending()
+        self._call = call
+        self._opened = opened
+        self._price = price
+        self._ledger = ledger
+        self._started = time.monotonic()
+
+    def first_byte(self) -> None:
+        """The upstream's first byte has come."""
+        if self.ending.first_byte_milliseconds is None:
+            self.ending.first_byte_milliseconds = self._elapsed_milliseconds()
+
+    async def settle(self) -> None:
+        """Returns once the usage record is in the database, or safe on disk."""
+        await asyncio.shield(self._ledger.settle(self._record()))
+
+    def _record(self) -> dict[str, Any]:
+        ending = self.ending
+        usage, estimated = self._usage()
+        return {
+            **{name: self._opened[name] for name in KEPT},
+            "status": ending.status,
+            "status_code": ending.status_code,
+            "error_code": ending.error_code[:64],
+            "upstream": ending.upstream,
+            "upstream_model": ending.upstream_model,
+            "attempts": ending.attempts,
+            "input_tokens": usage.input_tokens,
+            "cached_input_tokens": usage.cached_input_tokens,
+            "output_tokens": usage.output_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_milliseconds": usage.audio_milliseconds,
+            "estimated": estimated,
+            "cost_nano_usd": cost_nano_usd(usage, self._price),
+            "first_byte_milliseconds": ending.first_byte_milliseconds,
+            "duration_milliseconds": self._elapsed_milliseconds(),
+            "ended_at": timestamp(datetime.now(UTC)),
+        }
+
+    def _usage(self) -> tuple[Usage, bool]:
+        """What the upstream reported, else an estimate; a call that no upstream answered used nothing."""
+        ending = self.ending
+        if ending.usage is not None:
+            return ending.usage, False
+        if ending.status is Status.FAILED and ending.first_byte_milliseconds is None:
+            return Usage(input_tokens=0, output_tokens=0), False
+        if self._call.audio is not None:
+            return Usage(audio_milliseconds=self._call.audio.milliseconds), not self._call.audio.exact
+        return Usage(self._call.input_tokens_estimate, output_tokens=ending.output_tokens_estimate), True
+
+    def _elapsed_milliseconds(self) -> int:
+        return round((time.monotonic() - self._started) * 1000)
+
+
+async def admit(
+    call: Call, caller: Caller, *, request_id: UUID, worker_id: UUID, price: Price | None, ledger: Ledger
+) -> Ticket:
+    """Opens the call in the ledger, before any upstream hears of it. Raises DatabaseUnavailable."""
+    opened = {
+        "id": request_id.hex,
+        "tenant_id": caller.tenant_id.hex,
+        "user_id": caller.user_id,
+        "api_key_id": caller.api_key_id and caller.api_key_id.hex,
+        "security_key_id": caller.security_key_id and caller.security_key_id.hex,
+        "endpoint": call.endpoint,
+        "model": call.model,
+        "stream": call.stream,
+        "started_at": timestamp(datetime.now(UTC)),
+        "worker_id": worker_id.hex,
+        "input_tokens_estimate": call.input_tokens_estimate,
+    }
+    await ledger.open(opened)
+    return Ticket(call, opened, price, ledger)

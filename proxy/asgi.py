@@ -1,0 +1,132 @@
+"""START HERE: the relay's route table, one line a path.
+
+The relay is raw ASGI beside Django (docs/decisions/0001). Every path answers with and without `/v1`, and with
+a slash at its end; never a redirect. What a call goes through is proxy/relay.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from uuid import UUID
+
+from django.conf import settings
+
+from accounts import changes
+from accounts.errors import ApiError
+from accounts.ids import uuid7
+from accounts.keys import KeyCache
+from proxy import errors, heartbeat
+from proxy.endpoints import audio, chat, embeddings, models, responses
+from proxy.endpoints.endpoint import Endpoint, audio_endpoint
+from proxy.http import MAX_HEADER_BYTES, ClientLeft, Header, Receive, Reply, Request, Scope, Send
+from proxy.intake import Held
+from proxy.ledger import Ledger, spool_file
+from proxy.relay import Relay
+from proxy.routing import Routing
+from proxy.upstream import Upstreams
+
+POSTS: dict[str, Endpoint] = {
+    "/chat/completions": Endpoint(chat.parse_chat),
+    "/completions": Endpoint(chat.parse_completions),
+    "/embeddings": Endpoint(embeddings.parse),
+    "/responses": Endpoint(responses.parse),
+    "/audio/transcriptions": audio_endpoint(audio.parse_transcription),
+    "/audio/translations": audio_endpoint(audio.parse_translation),
+}
+MODELS = "/models"
+
+logger = logging.getLogger(__name__)
+
+
+def route(path: str) -> str:
+    """The path without `/v1` and without a slash at its end."""
+    path = path.removesuffix("/")
+    return path[3:] if path.startswith("/v1/") else path
+
+
+def claims(path: str) -> bool:
+    """Whether the relay answers this path; else it is Django's."""
+    bare = route(path)
+    return bare in POSTS or bare == MODELS or bare.startswith(MODELS + "/")
+
+
+class Plane:
+    """The relay of this process, from `start` to `stop`."""
+
+    relay: Relay
+    beat: asyncio.Task[None]
+
+    async def start(self) -> None:
+        """Makes what calls need, on the running loop, and begins the heartbeat."""
+        worker_id: UUID = uuid7()
+        keys, routing = KeyCache(), Routing()
+        changes.subscribe(keys.clear)
+        changes.subscribe(routing.clear)
+        ledger = Ledger(spool_file(settings.DATA_DIR, worker_id))
+        self.relay = Relay(keys, routing, Upstreams(), ledger, Held(), worker_id)
+        await heartbeat.begin(worker_id)
+        self.beat = asyncio.create_task(heartbeat.run(worker_id, ledger), name="heartbeat")
+
+    async def stop(self) -> None:
+        """Writes what is pending; from here on this worker has nothing open."""
+        self.beat.cancel()
+        await self.relay.ledger.close()
+        await heartbeat.end(self.relay.worker_id)
+        await self.relay.upstreams.close()
+
+
+PLANE = Plane()
+start = PLANE.start
+stop = PLANE.stop
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers one request on a path that `claims` is true of."""
+    request = Request(scope, receive)
+    reply = Reply(request, send, _CORS)
+    try:
+        await _answer(request, reply)
+    except ClientLeft:
+        return
+    except Exception as error:
+        await _refuse(error, request, reply)
+
+
+async def _answer(request: Request, reply: Reply) -> None:
+    if request.method == "OPTIONS" and b"origin" in request.headers:
+        return await reply.whole(204, b"text/plain", b"", _PREFLIGHT)
+    if request.header_bytes > MAX_HEADER_BYTES:
+        raise errors.HeadersTooLarge
+    bare = route(request.path)
+    endpoint = POSTS.get(bare)
+    if endpoint is None:
+        return await models.answer(PLANE.relay, bare.removeprefix(MODELS).removeprefix("/"), request, reply)
+    if request.method != "POST":
+        raise errors.WrongMethod(request.method, ("POST",))
+    await PLANE.relay.answer(endpoint, request, reply)
+
+
+async def _refuse(error: Exception, request: Request, reply: Reply) -> None:
+    """What went wrong before the call was admitted. The outer edge: a mistake of ours is logged."""
+    try:
+        refusal = errors.to_api_error(error)
+    except Exception:
+        logger.exception("A request failed in a way that nobody expected.")
+        refusal = ApiError(500, "The gateway made a mistake. It has been logged.", code="internal_error")
+    fields = {"request_id": str(request.id), "status_code": refusal.status, "error_code": refusal.code}
+    logger.info("refused", extra={"fields": fields})
+    if reply.status is None:
+        await reply.whole(refusal.status, b"application/json", refusal.body(), refusal.headers)
+
+
+_EXPOSED = b"x-request-id, openai-processing-ms, retry-after"
+_CORS: tuple[Header, ...] = (
+    (b"access-control-allow-origin", settings.CORS_ORIGIN.encode()),
+    (b"access-control-expose-headers", _EXPOSED),
+)
+_PREFLIGHT: tuple[Header, ...] = (
+    (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+    (b"access-control-allow-headers", b"*, authorization"),
+    (b"access-control-max-age", b"86400"),
+)

@@ -1,0 +1,118 @@
+"""One parsed request, and the JSON rules every request body must keep. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from proxy.audio import Form
+
+MAX_DEPTH = 64
+MAX_MODEL_LENGTH = 200
+
+Fields = dict[str, msgspec.Raw]
+T = TypeVar("T", str, bool)
+
+_FIELDS = msgspec.json.Decoder(Fields)
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+class InvalidBody(Exception):
+    """The body cannot be read as this endpoint's request; `param` names the field, if it is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """How long the sent sound is; not `exact` when it was told from its size."""
+
+    milliseconds: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a caller asked for.
+
+    `fields` are the top-level members of a JSON body, each as the bytes that came; empty for a form.
+    `path` is the upstream's, below its base URL.
+    """
+
+    endpoint: str
+    path: str
+    model: str
+    stream: bool
+    fields: Fields
+    input_tokens_estimate: int
+    form: Form | None = None
+    audio: Audio | None = None
+    shows_usage: bool = False
+
+
+def parse_fields(body: bytes) -> Fields:
+    """The members of a JSON object. Raises InvalidBody naming the place of what is wrong."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidBody(f"The body is not valid UTF-8 (byte {error.start}).") from None
+    if (place := _too_deep(body)) is not None:
+        raise InvalidBody(f"The body is nested deeper than {MAX_DEPTH} levels (byte {place}).")
+    try:
+        return _FIELDS.decode(body)
+    except msgspec.ValidationError:
+        raise InvalidBody("The body must be a JSON object.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidBody(
+            f"The body is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}."
+        ) from None
+
+
+def _too_deep(body: bytes) -> int | None:
+    """Where nesting passes MAX_DEPTH. Most bodies have too few brackets to need the walk."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return None
+    blanked = _STRINGS.sub(lambda match: b" " * len(match[0]), body)
+    depth = 0
+    for bracket in _BRACKETS.finditer(blanked):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return bracket.start()
+    return None
+
+
+def string(fields: Fields, name: str, default: str | None = None) -> str | None:
+    """The string member `name`; `default` when absent or null. Raises InvalidBody for another type."""
+    return _typed(fields, name, str, "a string", default)
+
+
+def boolean(fields: Fields, name: str) -> bool:
+    """The boolean member `name`, False when absent or null. Raises InvalidBody for another type."""
+    return _typed(fields, name, bool, "a boolean", False) or False
+
+
+def _typed(fields: Fields, name: str, type_: type[T], words: str, default: T | None) -> T | None:
+    raw = fields.get(name)
+    if raw is None:
+        return default
+    try:
+        value: T | None = msgspec.json.decode(raw, type=type_ | None)
+    except msgspec.DecodeError:
+        raise InvalidBody(f"'{name}' must be {words}.", name) from None
+    return default if value is None else value
+
+
+def model_name(given: str | None, default: str | None = None) -> str:
+    """The model a call names. Raises InvalidBody when there is none, or it could not be a name."""
+    name = given or default
+    if not name:
+        raise InvalidBody("You must provide a 'model'.", "model")
+    if len(name) > MAX_MODEL_LENGTH or not name.isprintable():
+        raise InvalidBody(f"'model' must be at most {MAX_MODEL_LENGTH} printable characters.", "model")
+    return name

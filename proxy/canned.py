@@ -1,0 +1,45 @@
+"""The built-in `demo` upstream: an exchange that needs no connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from proxy.call import Call
+from proxy.dialects import demo
+from proxy.upstream import Exchange
+
+_PACE_SECONDS = 0.02
+
+
+class Canned(Exchange):
+    """An answer that is known before it is asked for, given out as a model would: a word at a time."""
+
+    def __init__(self, status: int, content_type: str, pieces: list[bytes]) -> None:
+        self.status = status
+        self.content_type = content_type.partition(";")[0]
+        self.retry_after = None
+        self.encoded = False
+        self._pieces = deque(pieces)
+
+    async def read(self) -> bytes:
+        if not self._pieces:
+            return b""
+        await asyncio.sleep(_PACE_SECONDS)
+        return self._pieces.popleft()
+
+    def close(self) -> None:
+        self._pieces.clear()
+
+
+def open_demo(call: Call) -> Exchange:
+    """The demo model's answer to the call."""
+    document: dict[str, Any] = {name: msgspec.json.decode(value) for name, value in call.fields.items()}
+    if call.form is not None:
+        document = dict(call.form.fields)
+    if call.stream:
+        document["stream_options"] = {"include_usage": True}
+    return Canned(*demo.answer(call.path, document))

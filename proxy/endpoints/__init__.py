@@ -1,0 +1,1 @@
+"""What each path takes: a request's body becomes a `Call`."""

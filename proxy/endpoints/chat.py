@@ -1,0 +1,50 @@
+"""`/chat/completions` and the older `/completions`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy import call
+from proxy.call import Call, Fields, InvalidBody
+from proxy.usage import estimate_input
+
+
+def parse_chat(body: bytes, content_type: str) -> tuple[Call, str | None]:
+    """The call, and the `security_key` of its body. Raises InvalidBody."""
+    fields = call.parse_fields(body)
+    _require_list(fields, "messages")
+    return _call("chat.completions", "/chat/completions", body, fields)
+
+
+def parse_completions(body: bytes, content_type: str) -> tuple[Call, str | None]:
+    """The call, and the `security_key` of its body. Raises InvalidBody."""
+    return _call("completions", "/completions", body, call.parse_fields(body))
+
+
+def _call(endpoint: str, path: str, body: bytes, fields: Fields) -> tuple[Call, str | None]:
+    made = Call(
+        endpoint=endpoint,
+        path=path,
+        model=call.model_name(call.string(fields, "model")),
+        stream=call.boolean(fields, "stream"),
+        fields=fields,
+        input_tokens_estimate=estimate_input(body),
+        shows_usage=_asks_usage(fields),
+    )
+    return made, call.string(fields, "security_key")
+
+
+def _require_list(fields: Fields, name: str) -> None:
+    if not bytes(fields.get(name, b"")).startswith(b"["):
+        raise InvalidBody(f"'{name}' must be an array.", name)
+
+
+def _asks_usage(fields: Fields) -> bool:
+    raw = fields.get("stream_options")
+    if raw is None:
+        return False
+    try:
+        options = msgspec.json.decode(raw, type=Fields | None) or {}
+    except msgspec.DecodeError:
+        raise InvalidBody("'stream_options' must be an object.", "stream_options") from None
+    return call.boolean(options, "include_usage")

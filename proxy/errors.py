@@ -1,0 +1,167 @@
+"""THE table: exception → what the caller is told. Nothing else decides a status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accounts.database import DatabaseUnavailable
+from accounts.errors import ApiError
+from accounts.keys import InvalidCredential
+from proxy import audio, call, embeddings, http, intake, passage, routing, sse, upstream
+from proxy.admission import Status
+from proxy.reported import UpstreamReported, text
+
+UPSTREAM_TYPE = "upstream_error"
+
+
+class WrongMethod(Exception):
+    """The path is known, the method is not one of `allowed`."""
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(method)
+        self.method = method
+        self.allowed = allowed
+
+
+class HeadersTooLarge(Exception):
+    """The headers pass 16 KiB."""
+
+
+class NotOffered(Exception):
+    """The request asks for something that cannot be done here; the message says what, `param` where."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+def to_api_error(error: Exception) -> ApiError:
+    """The refusal for an exception of ours. An exception that is not in the table is raised again."""
+    for kind, answer in _TABLE.items():
+        if isinstance(error, kind):
+            made = answer(error)
+            assert isinstance(made, ApiError)
+            return made
+    raise error
+
+
+def outcome(error: Exception) -> Status:
+    """How a call that ended in this exception stands in the ledger."""
+    if isinstance(error, http.ClientLeft):
+        return Status.CANCELLED
+    if isinstance(error, passage.Truncated | upstream.Broken | http.IdleTimeout | http.TotalTimeout):
+        return Status.TRUNCATED
+    return Status.FAILED
+
+
+def _invalid(message: str, **more: Any) -> ApiError:
+    return ApiError(400, message, **more)
+
+
+def _gateway_trouble(status: int, message: str, code: str) -> ApiError:
+    return ApiError(status, message, type=UPSTREAM_TYPE, code=code)
+
+
+def _reported(error: UpstreamReported) -> ApiError:
+    """An upstream's own 4xx passes through; what is our operator's fault or the upstream's own is a 502."""
+    status, told = error.status, error.error
+    if status is not None and (status in (401, 403, 407) or not 400 <= status < 500):
+        return _gateway_trouble(502, f"The upstream answered with status {status}.", "upstream_error")
+    return ApiError(
+        status or 502,
+        text(told.get("message")) or "The upstream refused the request.",
+        type=text(told.get("type")) or (None if status else UPSTREAM_TYPE),
+        code=text(told.get("code")) or (None if status else "upstream_error"),
+        param=text(told.get("param")),
+        headers=((b"retry-after", error.retry_after.encode()),) if error.retry_after else (),
+    )
+
+
+def _unavailable(message: str, code: str) -> ApiError:
+    return ApiError(503, message, code=code, headers=((b"retry-after", b"2"),))
+
+
+def _wrong_method(error: WrongMethod) -> ApiError:
+    allowed = ", ".join(error.allowed)
+    return ApiError(
+        405,
+        f"Method {error.method} is not allowed here; use {allowed}.",
+        code="method_not_allowed",
+        headers=((b"allow", allowed.encode()),),
+    )
+
+
+def _not_found(error: routing.ModelNotFound) -> ApiError:
+    message = f"The model '{error}' does not exist or you do not have access to it."
+    return ApiError(404, message, code="model_not_found", param="model")
+
+
+_TABLE: dict[type[Exception], Any] = {
+    ApiError: lambda error: error,
+    intake.NoCredential: lambda error: ApiError(
+        401,
+        "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'.",
+        code="missing_api_key",
+    ),
+    intake.TwoCredentials: lambda error: _invalid(
+        "The request carries two different credentials; send one.", code="ambiguous_credentials"
+    ),
+    intake.TooMuchAtOnce: lambda error: _unavailable(
+        "Too many large requests are being received. Try again shortly.", "too_many_bytes"
+    ),
+    InvalidCredential: lambda error: ApiError(
+        401, "The API key provided is not valid.", code="invalid_api_key"
+    ),
+    call.InvalidBody: lambda error: _invalid(str(error), param=error.param),
+    NotOffered: lambda error: _invalid(str(error), param=error.param, code="unsupported_parameter"),
+    audio.FormError: lambda error: _invalid(str(error)),
+    http.BodyTooLarge: lambda error: ApiError(
+        413, f"The body is larger than {error.limit} bytes.", code="request_too_large"
+    ),
+    HeadersTooLarge: lambda error: ApiError(
+        413, "The headers are larger than 16 KiB.", code="headers_too_large"
+    ),
+    http.BodyTooSlow: lambda error: ApiError(
+        408, "The body took too long to arrive.", code="request_timeout"
+    ),
+    WrongMethod: _wrong_method,
+    routing.ModelForbidden: lambda error: ApiError(
+        403, f"This API key may not use the model '{error}'.", code="model_not_allowed", param="model"
+    ),
+    routing.ModelNotFound: _not_found,
+    DatabaseUnavailable: lambda error: _unavailable(
+        "The gateway cannot reach its database. Try again shortly.", "database_unavailable"
+    ),
+    UpstreamReported: _reported,
+    upstream.ConnectTimeout: lambda error: _gateway_trouble(
+        504, "The upstream could not be reached in time.", "upstream_timeout"
+    ),
+    upstream.Unreachable: lambda error: _gateway_trouble(
+        502, "The upstream could not be reached.", "upstream_unreachable"
+    ),
+    upstream.Silent: lambda error: _gateway_trouble(
+        504, "The upstream did not answer in time.", "upstream_timeout"
+    ),
+    http.IdleTimeout: lambda error: _gateway_trouble(
+        504, "The upstream stopped in the middle of its answer.", "upstream_timeout"
+    ),
+    http.TotalTimeout: lambda error: _gateway_trouble(504, "The call took too long.", "upstream_timeout"),
+    passage.Truncated: lambda error: _gateway_trouble(
+        502, "The upstream's answer was cut short.", "upstream_truncated"
+    ),
+    upstream.Broken: lambda error: _gateway_trouble(
+        502, "The connection to the upstream broke in the middle of its answer.", "upstream_truncated"
+    ),
+    passage.Garbled: lambda error: _gateway_trouble(
+        502, "The upstream's answer could not be understood.", "upstream_malformed"
+    ),
+    embeddings.Garbled: lambda error: _gateway_trouble(
+        502, "The upstream's answer could not be understood.", "upstream_malformed"
+    ),
+    sse.OversizedEvent: lambda error: _gateway_trouble(
+        502, "The upstream sent an event that is too large.", "upstream_malformed"
+    ),
+    upstream.TooLong: lambda error: _gateway_trouble(
+        502, "The upstream's answer is too large.", "upstream_malformed"
+    ),
+}

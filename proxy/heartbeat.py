@@ -1,0 +1,50 @@
+"""The sign of life by which other processes know that this one settles its calls itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from accounts import database
+from proxy.ledger import Ledger
+from proxy.models import Worker
+
+BEAT_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+async def begin(worker_id: UUID) -> None:
+    """Before the first call: an open call without a worker would be taken for lost."""
+    await database.run(_beat, worker_id)
+
+
+async def run(worker_id: UUID, ledger: Ledger) -> None:
+    """Beats for ever; with the database back after an absence, what was spooled goes in first."""
+    while True:
+        await asyncio.sleep(BEAT_SECONDS)
+        try:
+            if drained := await ledger.drain():
+                logger.info("The database is back: %d usage records came in from the spool.", drained)
+            await database.run(_beat, worker_id)
+        except database.DatabaseUnavailable:
+            logger.warning("The database is away: no heartbeat.")
+
+
+async def end(worker_id: UUID) -> None:
+    """After the last call."""
+    try:
+        await database.run(_remove, worker_id)
+    except database.DatabaseUnavailable:
+        logger.warning("The database is away: the worker's row stays until the reaper removes it.")
+
+
+def _beat(worker_id: UUID) -> None:
+    Worker.objects.update_or_create(id=worker_id, defaults={"kind": "web", "seen_at": Now()})
+
+
+def _remove(worker_id: UUID) -> None:
+    Worker.objects.filter(id=worker_id).delete()

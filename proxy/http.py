@@ -1,0 +1,255 @@
+"""The few ASGI primitives: a request, its bounded body, the reply, and the watch over both ends.
+
+A `Watch` is the one place where a call is interrupted: by the client leaving, or by a deadline. It cancels
+the task it was made in and raises its own reason there in place of the cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+from accounts.ids import uuid7
+from proxy import sse
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+MAX_HEADER_BYTES = 16 * 1024
+BODY_SECONDS = 60.0
+KEEP_ALIVE_SECONDS = 15.0
+_INLINE_IMAGE = b"data:image/"
+
+
+class ClientLeft(Exception):
+    """The client closed its connection."""
+
+
+class BodyTooLarge(Exception):
+    """The body passes `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes")
+        self.limit = limit
+
+
+class BodyTooSlow(Exception):
+    """The body did not come within BODY_SECONDS."""
+
+
+class IdleTimeout(Exception):
+    """The upstream said nothing for too long in the middle of its answer."""
+
+
+class TotalTimeout(Exception):
+    """The call took too long in all."""
+
+
+class Request:
+    """One HTTP request. `id` is minted here; an id that the client sends is never a key of ours."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.id: UUID = uuid7()
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.header_list: list[Header] = scope["headers"]
+        self.headers: dict[bytes, bytes] = dict(self.header_list)
+        self.client_ip: str = (scope.get("client") or ("", 0))[0]
+        self.started = time.monotonic()
+        self.receive = receive
+        self._query: bytes = scope.get("query_string", b"")
+
+    def header(self, name: bytes) -> str:
+        """The header's value, "" when it is absent. Bytes that are not Latin-1 text do not exist in HTTP."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def header_bytes(self) -> int:
+        return sum(len(name) + len(value) for name, value in self.header_list)
+
+    def query(self, name: str) -> str:
+        """The first value of a query parameter, "" when it is absent."""
+        if not self._query:
+            return ""
+        return parse_qs(self._query.decode("latin-1")).get(name, [""])[0]
+
+    async def body(self, limit: int, image_limit: int) -> bytes:
+        """The whole body, of at most `limit` bytes, or `image_limit` when it carries images inline.
+
+        Raises BodyTooLarge before it is all read, BodyTooSlow, ClientLeft.
+        """
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > image_limit:
+            raise BodyTooLarge(limit)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._read(limit, image_limit)
+        except TimeoutError:
+            raise BodyTooSlow from None
+
+    async def _read(self, limit: int, image_limit: int) -> bytes:
+        pieces, size, allowed = [], 0, limit
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            piece = message.get("body", b"")
+            size += len(piece)
+            pieces.append(piece)
+            if size > allowed == limit and any(_INLINE_IMAGE in piece for piece in pieces):
+                allowed = image_limit
+            if size > allowed:
+                raise BodyTooLarge(limit)
+            if not message.get("more_body", False):
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class Reply:
+    """The answer on its way to the client. Its head goes out once, whoever sends it."""
+
+    def __init__(self, request: Request, send: Send, always: Iterable[Header] = ()) -> None:
+        self.status: int | None = None
+        self.sent_at = 0.0
+        self._request = request
+        self._send = send
+        self._ended = False
+        self._always = list(always)
+
+    async def whole(
+        self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = ()
+    ) -> None:
+        """An answer in one piece."""
+        await self._head(status, content_type, [(b"content-length", b"%d" % len(body)), *headers])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def begin_events(self) -> None:
+        """The head of an event stream, once."""
+        if self.status is None:
+            await self._head(200, b"text/event-stream; charset=utf-8", _EVENT_HEADERS)
+
+    async def piece(self, body: bytes) -> None:
+        """A piece of an event stream that has begun; nothing once it has ended."""
+        if self._ended:
+            return
+        self.sent_at = time.monotonic()
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def keep_alive(self) -> None:
+        """A comment, so that nobody between us and the client takes silence for death."""
+        await self.begin_events()
+        await self.piece(sse.KEEP_ALIVE)
+
+    async def end(self, body: bytes) -> None:
+        """The last piece of an event stream."""
+        self._ended = True
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _head(self, status: int, content_type: bytes, headers: Iterable[Header]) -> None:
+        self.status = status
+        self.sent_at = time.monotonic()
+        milliseconds = round((self.sent_at - self._request.started) * 1000)
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", content_type),
+                    (b"x-request-id", str(self._request.id).encode()),
+                    (b"openai-processing-ms", b"%d" % milliseconds),
+                    *self._always,
+                    *headers,
+                ],
+            }
+        )
+
+
+_EVENT_HEADERS: tuple[Header, ...] = (
+    (b"cache-control", b"no-cache, no-transform"),
+    # nginx holds responses back in a buffer unless told otherwise (nginx docs, "X-Accel-Buffering").
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Watch:
+    """Over one call, from admission to the last byte: `async with Watch(...)`.
+
+    Raises ClientLeft, IdleTimeout or TotalTimeout in place of the cancellation that it caused. A call that
+    streams gets a keep-alive after each KEEP_ALIVE_SECONDS of silence, its head with the first.
+    """
+
+    def __init__(self, request: Request, reply: Reply, *, streams: bool, total_seconds: float) -> None:
+        self._request = request
+        self._reply = reply
+        self._streams = streams
+        self._deadline = request.started + total_seconds
+        self._idle_seconds: float | None = None
+        self._heard_at = request.started
+        self._reason: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def heard(self) -> None:
+        """The upstream gave a piece."""
+        self._heard_at = time.monotonic()
+
+    def expect_pieces(self, idle_seconds: float) -> None:
+        """From now on the upstream may be silent for so long and no longer."""
+        self._idle_seconds = idle_seconds
+        self.heard()
+        self._timer.cancel()
+        self._look()
+
+    async def __aenter__(self) -> Watch:
+        task = asyncio.current_task()
+        assert task is not None  # Every coroutine runs in a task.
+        self._task = task
+        self._listener = self._loop.create_task(self._listen())
+        self._look()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        self._listener.cancel()
+        if self._reason is not None and kind is asyncio.CancelledError and self._task.uncancel() == 0:
+            raise self._reason from None
+
+    async def _listen(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._interrupt(ClientLeft())
+
+    def _interrupt(self, reason: Exception) -> None:
+        if self._reason is None:
+            self._reason = reason
+            self._task.cancel()
+
+    def _look(self) -> None:
+        """Runs when the earliest thing that could be due is due; then waits for the next."""
+        now = time.monotonic()
+        due = [self._deadline]
+        if self._idle_seconds is not None:
+            due.append(self._heard_at + self._idle_seconds)
+        if due[0] <= now:
+            return self._interrupt(TotalTimeout())
+        if due[-1] <= now:
+            return self._interrupt(IdleTimeout())
+        if self._streams:
+            due.append(self._keep_alive_due(now))
+        self._timer = self._loop.call_later(min(due) - now, self._look)
+        return None
+
+    def _keep_alive_due(self, now: float) -> float:
+        silent_since = self._reply.sent_at or self._request.started
+        if now - silent_since < KEEP_ALIVE_SECONDS:
+            return silent_since + KEEP_ALIVE_SECONDS
+        self._keeping = self._loop.create_task(self._reply.keep_alive())
+        return now + KEEP_ALIVE_SECONDS

@@ -1,0 +1,235 @@
+"""The durable record of every admitted call: open calls and usage records, written in groups.
+
+Invariant: an admitted call is one row, first in `proxy_opencall`, then in `proxy_usagerecord`, under one
+primary key. Settling inserts the record and removes the open call in one transaction; whoever comes second
+(a worker thought dead, a spool read twice) changes nothing, for the key decides. Endings:
+  - the database takes the group         the awaiting calls go on
+  - it is away while calls open          DatabaseUnavailable: the upstream never hears of them
+  - it is away while calls settle        the group goes to a spool file on disk (fsynced), and `drain` brings it in
+  - the process dies                     the reaper (proxy/tasks.py) settles what its heartbeat left open
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from django.db import DataError, InterfaceError, OperationalError, connection, models, transaction
+
+from accounts.database import DatabaseUnavailable
+from accounts.tenancy import OPERATOR_SQL
+from proxy.models import OpenCall, UsageRecord
+
+Row = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+_COLLECT_SECONDS = 0.003
+_MAX_GROUP = 500
+
+
+def timestamp(moment: datetime) -> str:
+    """How both databases take a time in a JSON row: UTC, without its zone."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+class Ledger:
+    """One process's writer. Made on the loop that uses it."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._settler = ThreadPoolExecutor(1, "ledger-settle")
+        # SQLite has one writer; on Postgres open calls need not queue behind a disk flush.
+        shared = connection.vendor == "sqlite"
+        self._opener = self._settler if shared else ThreadPoolExecutor(1, "ledger-open")
+        self._opens = _Group(write_opened, self._opener)
+        self._settlements = _Group(self._settle_or_spool, self._settler)
+
+    async def open(self, row: Row) -> None:
+        """Returns once the open call is in the database. Raises DatabaseUnavailable."""
+        await asyncio.shield(self._opens.add(row))
+
+    def settle(self, row: Row) -> asyncio.Future[None]:
+        """Done once the record is in the database, or safe on disk; the write goes on if nobody waits."""
+        return self._settlements.add(row)
+
+    async def drain(self) -> int:
+        """Brings what was spooled into the database. Raises DatabaseUnavailable."""
+        if not self._spool.exists():
+            return 0
+        return await asyncio.get_running_loop().run_in_executor(self._settler, drain, self._spool)
+
+    async def close(self) -> None:
+        """Writes what is pending, then lets the threads go."""
+        await self._opens.idle()
+        await self._settlements.idle()
+        for executor in {self._opener, self._settler}:
+            await asyncio.get_running_loop().run_in_executor(executor, _disconnect)
+            executor.shutdown()
+
+    def _settle_or_spool(self, rows: list[Row]) -> None:
+        try:
+            write_settled(rows)
+        except DatabaseUnavailable:
+            logger.error("The database is away: %d usage records go to the spool.", len(rows))
+            _append(self._spool, rows)
+
+
+class _Group:
+    """Collects rows for a few milliseconds, then writes them all on a thread of its own."""
+
+    def __init__(self, write: Callable[[list[Row]], None], executor: ThreadPoolExecutor) -> None:
+        self._write = write
+        self._executor = executor
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[Row, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, row: Row) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((row, future))
+        if self._task is None:
+            self._task = self._loop.create_task(self._run())
+        return future
+
+    async def idle(self) -> None:
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await asyncio.sleep(_COLLECT_SECONDS)
+                group, self._waiting = self._waiting[:_MAX_GROUP], self._waiting[_MAX_GROUP:]
+                await self._write_group(group)
+        finally:
+            self._task = None
+
+    async def _write_group(self, group: list[tuple[Row, asyncio.Future[None]]]) -> None:
+        error: Exception | None = None
+        try:
+            await self._loop.run_in_executor(self._executor, self._write, [row for row, _ in group])
+        except Exception as caught:  # The edge: whatever it was, the calls that wait must hear of it.
+            logger.error("A group of %d rows was not written: %s.", len(group), type(caught).__name__)
+            error = caught
+        if isinstance(error, DataError) and len(group) > 1:
+            # One row that the database will not take must not cost the others theirs.
+            for row in group:
+                await self._write_group([row])
+            return
+        for _, future in group:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+
+def _disconnect() -> None:
+    """Closes the connection of the thread that it runs on."""
+    connection.close()
+
+
+def write_opened(rows: list[Row]) -> None:
+    """Inserts open calls. Raises DatabaseUnavailable. On Postgres the disk is not waited for: should the
+    machine lose power, calls in flight are lost with it; a killed process loses none."""
+    if connection.vendor == "postgresql":
+        _execute(f"SET LOCAL synchronous_commit = off; {OPERATOR_SQL} {_INSERT_OPEN.postgresql()}", rows)
+    else:
+        _execute(_INSERT_OPEN.sqlite(), rows)
+
+
+def write_settled(rows: list[Row]) -> None:
+    """Inserts usage records and removes their open calls, in one transaction. Raises DatabaseUnavailable."""
+    if connection.vendor == "postgresql":
+        _execute(f"{OPERATOR_SQL} {_INSERT_USAGE.postgresql(then=_REMOVE_OPEN)}", rows)
+    else:
+        _execute(_INSERT_USAGE.sqlite(), rows, _REMOVE_OPEN_SQLITE)
+
+
+def _execute(statement: str, rows: list[Row], *more: str) -> None:
+    """Runs the statements on this thread's connection, each with the rows as its one JSON parameter."""
+    payload = msgspec.json.encode(rows).decode()
+    try:
+        if not more:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, [payload])
+            return
+        with transaction.atomic(), connection.cursor() as cursor:
+            for each in (statement, *more):
+                cursor.execute(each, [payload])
+    except (OperationalError, InterfaceError) as error:
+        connection.close()
+        raise DatabaseUnavailable from error
+
+
+class _Insert:
+    """INSERT … SELECT from one JSON array of rows: the same for both databases but for its reader."""
+
+    def __init__(self, model: type[models.Model]) -> None:
+        self._model = model
+
+    def _columns(self) -> list[tuple[str, str]]:
+        fields = self._model._meta.concrete_fields
+        return [(field.column, field.db_type(connection) or "") for field in fields]
+
+    def postgresql(self, then: str = "") -> str:
+        names = ", ".join(name for name, _ in self._columns())
+        typed = ", ".join(f"{name} {type_.split(' GENERATED')[0]}" for name, type_ in self._columns())
+        return (
+            f"WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS r({typed})){then} "
+            f"INSERT INTO {self._model._meta.db_table} ({names}) SELECT {names} FROM given "
+            "ON CONFLICT (id) DO NOTHING"
+        )
+
+    def sqlite(self) -> str:
+        names = ", ".join(name for name, _ in self._columns())
+        values = ", ".join(f"json_extract(value, '$.{name}')" for name, _ in self._columns())
+        return (
+            f"INSERT INTO {self._model._meta.db_table} ({names}) SELECT {values} FROM json_each(%s) "
+            "WHERE true ON CONFLICT (id) DO NOTHING"
+        )
+
+
+_INSERT_OPEN = _Insert(OpenCall)
+_INSERT_USAGE = _Insert(UsageRecord)
+_REMOVE_OPEN = ", gone AS (DELETE FROM proxy_opencall WHERE id IN (SELECT id FROM given))"
+_REMOVE_OPEN_SQLITE = (
+    "DELETE FROM proxy_opencall WHERE id IN (SELECT json_extract(value, '$.id') FROM json_each(%s))"
+)
+
+
+def _append(spool: Path, rows: list[Row]) -> None:
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    with spool.open("ab") as file:
+        for row in rows:
+            file.write(msgspec.json.encode(row) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def drain(spool: Path) -> int:
+    """Settles what the file holds and removes it; the rows that were in it. Raises DatabaseUnavailable.
+
+    A last line that a crash cut short was never acknowledged to anyone: it is left to the reaper.
+    """
+    lines = spool.read_bytes().split(b"\n")[:-1]
+    rows: list[Row] = [msgspec.json.decode(line) for line in lines]
+    for start in range(0, len(rows), _MAX_GROUP):
+        write_settled(rows[start : start + _MAX_GROUP])
+    spool.unlink()
+    return len(rows)
+
+
+def spool_file(directory: Path, worker_id: UUID) -> Path:
+    """Where that worker spools."""
+    return directory / "spool" / f"{worker_id}.jsonl"

@@ -1,0 +1,187 @@
+"""Upstreams and the routes to them; prices; the ledger.
+
+`OpenCall` is a call in flight, `UsageRecord` one that ended: a call is in exactly one of the two
+from the moment it is admitted. `Worker` is the heartbeat by which a dead process is known.
+"""
+
+from __future__ import annotations
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models.functions import Now
+
+from accounts.changes import AnnouncedModel
+from accounts.ids import uuid7
+from accounts.models import Tenant
+
+
+class Upstream(AnnouncedModel):
+    """Somebody else's server, and how to call it. Rows are the operators', never a caller's."""
+
+    class Dialect(models.TextChoices):
+        OPENAI = "openai"
+        DEMO = "demo"
+
+    class Responses(models.TextChoices):
+        AUTO = "auto"
+        NATIVE = "native"
+        CHAT = "chat"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.SlugField(unique=True)
+    tenant = models.ForeignKey(
+        Tenant,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        help_text="Only for this tenant.",
+    )
+    dialect = models.CharField(max_length=16, choices=Dialect.choices, default=Dialect.OPENAI)
+    base_url = models.CharField(max_length=500, blank=True, help_text="Such as https://api.openai.com/v1")
+    sealed_api_key = models.BinaryField(null=True, blank=True, editable=False)
+    organization = models.CharField(max_length=100, blank=True)
+    project = models.CharField(max_length=100, blank=True)
+    responses = models.CharField(max_length=8, choices=Responses.choices, default=Responses.AUTO)
+    connect_timeout_seconds = models.FloatField(default=5, validators=[MinValueValidator(0.1)])
+    first_byte_timeout_seconds = models.FloatField(default=600, validators=[MinValueValidator(0.1)])
+    idle_timeout_seconds = models.FloatField(default=120, validators=[MinValueValidator(0.1)])
+    total_timeout_seconds = models.FloatField(default=900, validators=[MinValueValidator(0.1)])
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Model(AnnouncedModel):
+    """A name that callers ask for; `*` in it stands for any characters."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200, unique=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Route(AnnouncedModel):
+    """Where calls for a model may go. Lower `priority` first; `weight` shares among equals."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="routes")
+    upstream = models.ForeignKey(Upstream, on_delete=models.CASCADE, related_name="routes")
+    upstream_model = models.CharField(
+        max_length=200, blank=True, help_text="Its name there; empty: the same."
+    )
+    priority = models.PositiveSmallIntegerField(default=1)
+    weight = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["model", "upstream", "upstream_model"], name="one_route"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model} → {self.upstream}"
+
+
+class Price(AnnouncedModel):
+    """What a model costs from a moment on, in nano-dollars per million tokens or per audio minute."""
+
+    class Source(models.TextChoices):
+        OPERATOR = "operator"
+        LIST = "list"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    model_name = models.CharField(max_length=200, help_text="The public name, exactly.")
+    source = models.CharField(max_length=8, choices=Source.choices, default=Source.OPERATOR)
+    input_nano_usd_per_million = models.BigIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    cached_input_nano_usd_per_million = models.BigIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    output_nano_usd_per_million = models.BigIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    nano_usd_per_minute = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
+    effective_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["model_name", "source", "effective_at"], name="one_price"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model_name} from {self.effective_at:%Y-%m-%d}"
+
+
+class Worker(models.Model):
+    """A process that settles calls. Its heartbeat gone, its open calls are the reaper's."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=8, default="web")
+    seen_at = models.DateTimeField(db_default=Now())
+
+
+class CallRow(models.Model):
+    """What is known of a call when it is admitted."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant_id = models.UUIDField()
+    user_id = models.BigIntegerField(null=True)
+    api_key_id = models.UUIDField(null=True)
+    security_key_id = models.UUIDField(null=True)
+    endpoint = models.CharField(max_length=32)
+    model = models.CharField(max_length=200)
+    stream = models.BooleanField()
+    started_at = models.DateTimeField()
+
+    class Meta:
+        abstract = True
+
+
+class OpenCall(CallRow):
+    """A call in flight: written before the upstream hears of it, removed by its settlement."""
+
+    worker_id = models.UUIDField()
+    input_tokens_estimate = models.BigIntegerField()
+
+    class Meta:
+        indexes = (models.Index(fields=["worker_id"], name="open_call_worker"),)
+
+
+class UsageRecord(CallRow):
+    """A call that ended: append-only, one for every admitted call, however it ended.
+
+    Token counts are the upstream's own unless `estimated`; null where there is none to know.
+    `cost_nano_usd` is null when no price is known: unpriced, which is not free.
+    """
+
+    class Status(models.TextChoices):
+        COMPLETED = "completed"
+        FAILED = "failed"
+        TRUNCATED = "truncated"
+        CANCELLED = "cancelled"
+        LOST = "lost"
+
+    status = models.CharField(max_length=10, choices=Status.choices)
+    status_code = models.PositiveSmallIntegerField(null=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    upstream = models.CharField(max_length=50, blank=True)
+    upstream_model = models.CharField(max_length=200, blank=True)
+    attempts = models.JSONField(default=list)
+    input_tokens = models.BigIntegerField(null=True)
+    cached_input_tokens = models.BigIntegerField(null=True)
+    output_tokens = models.BigIntegerField(null=True)
+    reasoning_tokens = models.BigIntegerField(null=True)
+    audio_milliseconds = models.BigIntegerField(null=True)
+    estimated = models.BooleanField()
+    cost_nano_usd = models.BigIntegerField(null=True)
+    first_byte_milliseconds = models.IntegerField(null=True)
+    duration_milliseconds = models.IntegerField()
+    ended_at = models.DateTimeField()
+
+    class Meta:
+        indexes = (models.Index(fields=["tenant_id", "started_at"], name="usage_tenant_started"),)

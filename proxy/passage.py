@@ -1,0 +1,176 @@
+"""An upstream's event stream on its way to a client of the same language. Pure.
+
+Whole events go through as bytes. Our id and our model name replace the upstream's by byte replacement
+(a quote inside a JSON string is escaped, so `"id":"…"` cannot occur in one), and only an event that bears
+a mark (usage, an error, a terminal marker, a private field) is looked into.
+
+`_signs` are what every event must bear once it is swapped; before the first event was looked at, a sign that
+no event can bear.
+
+Invariant: the terminal marker is never in what `feed` returns. `end` returns it, and only for a stream
+that was whole; every other ending is an exception:
+  - the upstream reported an error in the stream   UpstreamReported
+  - it stopped without its terminal marker         Truncated
+  - it sent what is not an event of this language  Garbled
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import msgspec
+
+from proxy import sse, usage
+from proxy.call import Fields
+from proxy.reported import UpstreamReported
+from proxy.usage import Usage
+
+# Fields that servers add for themselves: llama.cpp server README (timings, __verbose), vLLM's OpenAI-compatible
+# server docs (kv_transfer_params, prompt_token_ids, token_ids, prompt_logprobs); both read 2026-11.
+PRIVATE = frozenset(
+    {"timings", "__verbose", "generation_settings", "kv_transfer_params"}
+    | {"prompt_token_ids", "token_ids", "prompt_logprobs"}
+)
+_PRIVATE_MARKS = tuple(f'"{name}"'.encode() for name in sorted(PRIVATE))
+_USAGE_MARKS = (b'"usage":{', b'"usage": {')
+_FINISHED_MARKS = (b'"finish_reason":"', b'"finish_reason": "')
+_FIELDS = msgspec.json.Decoder(Fields)
+
+
+class Truncated(Exception):
+    """The upstream's stream ended without its terminal marker."""
+
+
+class Garbled(Exception):
+    """The upstream sent something that is not an answer in its own language."""
+
+
+class Passage(ABC):
+    """One stream. Feed it whole events; read `usage` and `events` when it has ended."""
+
+    marks: tuple[bytes, ...]
+
+    def __init__(self, answer_id: str, model: str) -> None:
+        self.answer_id = msgspec.json.encode(answer_id)
+        self.model = msgspec.json.encode(model)
+        self.usage: Usage | None = None
+        self.events = 0
+        self.finished = False
+        self._error: dict[str, Any] | None = None
+        self._swaps: tuple[tuple[bytes, bytes], ...] = ()
+        self._signs: tuple[bytes, ...] = (b"\x00",)
+
+    def feed(self, events: bytes) -> bytes:
+        """What of these whole events may go to the client now. Raises Garbled."""
+        for mark in self.marks:
+            if mark in events:
+                return self._look_at_each(events)
+        for old, new in self._swaps:
+            events = events.replace(old, new)
+        count = events.count(b"\n\n")
+        for sign in self._signs:
+            if events.count(sign) != count:
+                return self._look_at_each(events)
+        self.events += count
+        return events
+
+    @abstractmethod
+    def end(self) -> bytes:
+        """The terminal marker. Raises UpstreamReported, Truncated."""
+
+    @abstractmethod
+    def _look(self, event: bytes, document: Fields) -> bytes:
+        """What the client gets for one event that is looked into."""
+
+    def _look_at_each(self, events: bytes) -> bytes:
+        out = []
+        for event in sse.split(events):
+            data = sse.data(event)
+            if self.finished or not data:
+                continue
+            if data == b"[DONE]":
+                self.finished = True
+                continue
+            self.events += 1
+            out.append(self._look(event, decode(data)))
+        return b"".join(out)
+
+    def _fail(self, reported: object) -> bytes:
+        self._error = reported if isinstance(reported, dict) else {"message": str(reported)}
+        self.finished = True
+        return b""
+
+
+class ChatPassage(Passage):
+    """Chat Completions and Completions: ends with `[DONE]`, or at the end of a stream whose last choice
+    finished (transformers' server sends no `[DONE]`). Usage not asked for is kept from the client."""
+
+    marks = (*_USAGE_MARKS, b"[DONE]", b'"error"', *_PRIVATE_MARKS)
+
+    def __init__(self, answer_id: str, model: str, *, shows_usage: bool) -> None:
+        super().__init__(answer_id, model)
+        self._shows_usage = shows_usage
+        self._tail: tuple[bytes, bytes] = (b"", b"")
+
+    def feed(self, events: bytes) -> bytes:
+        self._tail = (self._tail[1], events)
+        return super().feed(events)
+
+    def end(self) -> bytes:
+        if self._error is not None:
+            raise UpstreamReported(self._error)
+        if not self.finished and not any(mark in piece for piece in self._tail for mark in _FINISHED_MARKS):
+            raise Truncated
+        return sse.DONE
+
+    def _look(self, event: bytes, document: Fields) -> bytes:
+        if "error" in document and (error := msgspec.json.decode(document["error"])):
+            return self._fail(error)
+        self._learn(event, document)
+        document["id"] = msgspec.Raw(self.answer_id)
+        document["model"] = msgspec.Raw(self.model)
+        choices = document.setdefault("choices", msgspec.Raw(b"[]"))
+        if "usage" in document:
+            self.usage = usage.read(msgspec.json.decode(document["usage"])) or self.usage
+            if not self._shows_usage:
+                del document["usage"]
+                if bytes(choices).strip(b" []") == b"":
+                    return b""
+        return sse.encode(msgspec.json.encode(without_private(document)))
+
+    def _learn(self, event: bytes, document: Fields) -> None:
+        """From now on events with this id and model are swapped without a look."""
+        swaps = []
+        for name, ours in (("id", self.answer_id), ("model", self.model)):
+            theirs = bytes(document.get(name, b""))
+            key = f'"{name}":'.encode()
+            written = next((w for w in (key + theirs, key + b" " + theirs) if theirs and w in event), None)
+            if written is None:
+                return
+            swaps.append((written, key + ours))
+        self._swaps = tuple(swap for swap in swaps if swap[0] != swap[1])
+        self._signs = tuple(new for _, new in swaps)
+
+
+def decode(data: bytes) -> Fields:
+    """A JSON object's members. Raises Garbled."""
+    try:
+        data.decode()
+        return _FIELDS.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Garbled from None
+
+
+def without_private(document: Fields) -> Fields:
+    """`document` less the fields that servers add for themselves, on top and in `choices`."""
+    for name in PRIVATE.intersection(document):
+        del document[name]
+    choices = document.get("choices")
+    if choices is not None and any(mark in bytes(choices) for mark in _PRIVATE_MARKS):
+        cleaned = [
+            {name: value for name, value in choice.items() if name not in PRIVATE}
+            for choice in msgspec.json.decode(choices, type=list[Fields])
+        ]
+        document["choices"] = msgspec.Raw(msgspec.json.encode(cleaned))
+    return document

@@ -1,0 +1,264 @@
+"""From a model's public name to the upstreams that answer for it, in the order to try them.
+
+The table is a snapshot of the database, loaded off the loop and dropped when a row changes. What a caller
+may not reach is not in its list: an upstream of another tenant does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.db.models import Prefetch
+
+from accounts import database
+from accounts.keys import Caller
+from proxy.models import Model, Price, Route, Upstream
+from proxy.sealing import unseal, upstream_context
+from proxy.usage import Price as TokenPrice
+
+COOLDOWN_SECONDS = 30.0
+MAX_COOLDOWN_SECONDS = 60.0
+FAILURES_TO_COOL = 3
+
+
+class ModelNotFound(Exception):
+    """No route serves this name to this caller."""
+
+
+class ModelForbidden(Exception):
+    """The caller's key is not for this model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for each phase of one upstream call."""
+
+    connect: float
+    first_byte: float
+    idle: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream and the model's name there.
+
+    `headers` bear its key, `private` are words that no caller may see (address, key); neither is printed.
+    """
+
+    upstream_id: UUID
+    upstream: str
+    dialect: str
+    base_url: str
+    model: str
+    responses: str
+    timeouts: Timeouts
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    private: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """For one call: the targets in the order to try, and what the model costs now, if that is known."""
+
+    targets: tuple[Target, ...]
+    price: TokenPrice | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A route as the table keeps it; `tenant_id` is None for an upstream that all tenants share."""
+
+    target: Target
+    tenant_id: UUID | None
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A model name with `*` in it."""
+
+    name: str
+    matches: re.Pattern[str]
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Everything routing needs, as it stood at one moment."""
+
+    exact: dict[str, tuple[Candidate, ...]]
+    patterns: tuple[Pattern, ...]
+    prices: dict[str, tuple[tuple[datetime, TokenPrice], ...]]
+
+    def candidates(self, model: str, tenant_id: UUID) -> list[Candidate]:
+        """The routes of that name that this tenant may use; patterns only where no exact name serves."""
+        found = self.exact.get(model)
+        if found is None:
+            pattern = next((p for p in self.patterns if p.matches.fullmatch(model)), None)
+            found = pattern.candidates if pattern else ()
+        return [c for c in found if c.tenant_id is None or c.tenant_id == tenant_id]
+
+    def price(self, model: str, now: datetime) -> TokenPrice | None:
+        """What the model costs at `now`; None when no price is known."""
+        dated = self.prices.get(model, ())
+        return next((price for effective_at, price in dated if effective_at <= now), None)
+
+
+class Routing:
+    """The current table, and which targets are failing."""
+
+    def __init__(self) -> None:
+        self._table: Table | None = None
+        self._epoch = 0
+        self._loading = asyncio.Lock()
+        self._failures: dict[tuple[UUID, str], int] = {}
+        self._cool_until: dict[tuple[UUID, str], float] = {}
+
+    def clear(self) -> None:
+        """Rows changed: the next call loads them. From any thread."""
+        self._epoch += 1
+        self._table = None
+
+    async def table(self) -> Table:
+        """The snapshot. Raises accounts.database.DatabaseUnavailable."""
+        if (table := self._table) is not None:
+            return table
+        async with self._loading:
+            if self._table is None:
+                epoch = self._epoch
+                table = await database.run(load)
+                if epoch != self._epoch:
+                    return table
+                self._table = table
+            return self._table
+
+    async def plan(self, model: str, caller: Caller) -> Plan:
+        """Where this call may go. Raises ModelForbidden, ModelNotFound, DatabaseUnavailable."""
+        if not caller.may_use(model):
+            raise ModelForbidden(model)
+        table = await self.table()
+        candidates = table.candidates(model, caller.tenant_id)
+        if not candidates:
+            raise ModelNotFound(model)
+        targets = [_renamed(c.target, model) for c in _shuffled(candidates)]
+        if len(targets) > 1:
+            now = asyncio.get_running_loop().time()
+            targets.sort(key=lambda target: self._cool_until.get(_key(target), 0.0) > now)
+        return Plan(tuple(targets), table.price(model, datetime.now(UTC)))
+
+    def succeeded(self, target: Target) -> None:
+        """A target answered: it is well."""
+        if self._failures:
+            self._failures.pop(_key(target), None)
+
+    def failed(self, target: Target, retry_after: float | None = None) -> None:
+        """A target failed; often enough in a row, or by its own word, it is tried last for a while."""
+        key = _key(target)
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        if failures < FAILURES_TO_COOL and retry_after is None:
+            return
+        seconds = min(retry_after or COOLDOWN_SECONDS, MAX_COOLDOWN_SECONDS)
+        self._cool_until[key] = asyncio.get_running_loop().time() + seconds
+
+
+def _key(target: Target) -> tuple[UUID, str]:
+    return target.upstream_id, target.model
+
+
+def _renamed(target: Target, model: str) -> Target:
+    """A route without a name of its own sends the name that was asked for."""
+    if target.model:
+        return target
+    return replace(target, model=model)
+
+
+def _shuffled(candidates: list[Candidate]) -> list[Candidate]:
+    """By priority; among equals by lot, each as likely to be first as its weight (Efraimidis–Spirakis)."""
+    if len(candidates) == 1:
+        return candidates
+    return sorted(candidates, key=lambda c: (c.priority, -(random.random() ** (1 / max(c.weight, 1e-9)))))
+
+
+def load() -> Table:
+    """Reads the table from the database."""
+    routes = Route.objects.filter(upstream__enabled=True).select_related("upstream")
+    models = list(Model.objects.prefetch_related(Prefetch("routes", queryset=routes)))
+    exact = {m.name: _candidates(m.routes.all()) for m in models if "*" not in m.name}
+    patterns = [_pattern(m.name, _candidates(m.routes.all())) for m in models if "*" in m.name]
+    patterns.sort(key=lambda pattern: len(pattern.name.replace("*", "")), reverse=True)
+    return Table(exact, tuple(patterns), _prices())
+
+
+def _pattern(name: str, candidates: tuple[Candidate, ...]) -> Pattern:
+    return Pattern(name, re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL), candidates)
+
+
+def _candidates(routes: Iterable[Route]) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            _target(route.upstream, route.upstream_model),
+            route.upstream.tenant_id,
+            route.priority,
+            route.weight,
+        )
+        for route in routes
+    )
+
+
+def _target(upstream: Upstream, model: str) -> Target:
+    base_url = upstream.base_url.rstrip("/")
+    sealed = upstream.sealed_api_key
+    key = unseal(bytes(sealed), upstream_context(upstream)) if sealed is not None else ""
+    return Target(
+        upstream_id=upstream.id,
+        upstream=upstream.name,
+        dialect=upstream.dialect,
+        base_url=base_url,
+        model=model,
+        responses=upstream.responses,
+        timeouts=Timeouts(
+            upstream.connect_timeout_seconds,
+            upstream.first_byte_timeout_seconds,
+            upstream.idle_timeout_seconds,
+            upstream.total_timeout_seconds,
+        ),
+        headers=_headers(upstream, key),
+        private=tuple(filter(None, (base_url, urlsplit(base_url).netloc, key))),
+    )
+
+
+def _headers(upstream: Upstream, key: str) -> tuple[tuple[str, str], ...]:
+    """Source: OpenAI API reference, "Authentication", 2026-11."""
+    given = {
+        "authorization": f"Bearer {key}" if key else "",
+        "openai-organization": upstream.organization,
+        "openai-project": upstream.project,
+    }
+    return tuple((name, value) for name, value in given.items() if value)
+
+
+def _prices() -> dict[str, tuple[tuple[datetime, TokenPrice], ...]]:
+    """Per name, newest first; an operator's price wins over the list's, whatever their dates."""
+    prices: dict[str, list[tuple[bool, datetime, TokenPrice]]] = {}
+    for row in Price.objects.all():
+        price = TokenPrice(
+            row.input_nano_usd_per_million,
+            row.cached_input_nano_usd_per_million,
+            row.output_nano_usd_per_million,
+            row.nano_usd_per_minute,
+        )
+        own = row.source == Price.Source.OPERATOR
+        prices.setdefault(row.model_name, []).append((own, row.effective_at, price))
+    return {
+        name: tuple((at, price) for _, at, price in sorted(rows, key=lambda r: r[:2], reverse=True))
+        for name, rows in prices.items()
+    }

@@ -1,0 +1,97 @@
+"""Work beside the calls, each piece idempotent: run by Celery's beat, or by the serving process itself.
+
+Reaping: an open call whose worker has not beaten for DEAD_AFTER is settled as one estimated record. A process
+that has itself just come (or come back) to the database does not reap until DEAD_AFTER has passed, so that
+after an outage every living worker can first bring in what it knows.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts.tenancy import operator_scope
+from proxy import ledger, routing
+from proxy.admission import KEPT
+from proxy.models import OpenCall, UsageRecord, Worker
+from proxy.partitions import make_partitions
+from proxy.usage import Price, Usage, cost_nano_usd
+
+DEAD_AFTER = timedelta(seconds=20)
+_REAP_AT_ONCE = 500
+_REAPER = UUID("0199a000-0000-7000-8000-000000000003")
+
+logger = logging.getLogger(__name__)
+
+
+def housekeeping() -> None:
+    """All of it. Raises django.db.OperationalError or DatabaseUnavailable when the database is away."""
+    drain_spools()
+    reap()
+    make_partitions(timezone.now())
+    Worker.objects.filter(kind="web", seen_at__lt=Now() - timedelta(days=1)).delete()
+
+
+def _living() -> set[UUID]:
+    return set(Worker.objects.filter(seen_at__gt=Now() - DEAD_AFTER).values_list("id", flat=True))
+
+
+def drain_spools() -> int:
+    """Brings in what dead workers of this machine left in their spools; how many records."""
+    directory = Path(settings.DATA_DIR) / "spool"
+    if not directory.exists():
+        return 0
+    living = {str(worker) for worker in _living()}
+    return sum(ledger.drain(file) for file in directory.glob("*.jsonl") if file.stem not in living)
+
+
+def reap() -> int:
+    """Settles the open calls of dead workers; how many."""
+    if not _was_here_lately():
+        return 0
+    with operator_scope():
+        orphans = list(OpenCall.objects.exclude(worker_id__in=_living())[:_REAP_AT_ONCE])
+    if orphans:
+        logger.warning("%d calls were left open by workers that are gone; they are settled.", len(orphans))
+        table = routing.load()
+        now = timezone.now()
+        ledger.write_settled([_lost(orphan, table.price(orphan.model, now), now) for orphan in orphans])
+    return len(orphans)
+
+
+def _was_here_lately() -> bool:
+    """Whether a reaper saw the database within DEAD_AFTER; from now on one did."""
+    seen = Worker.objects.filter(id=_REAPER, seen_at__gt=Now() - DEAD_AFTER).exists()
+    Worker.objects.update_or_create(id=_REAPER, defaults={"kind": "reaper", "seen_at": Now()})
+    return seen
+
+
+def _lost(orphan: OpenCall, price: Price | None, now: datetime) -> ledger.Row:
+    """What can be said of a call whose process died: what was sent, not what came back."""
+    usage = Usage(input_tokens=orphan.input_tokens_estimate)
+    row: dict[str, Any] = {name: getattr(orphan, name) for name in KEPT}
+    for name, value in row.items():
+        if isinstance(value, UUID):
+            row[name] = value.hex
+        elif isinstance(value, datetime):
+            row[name] = ledger.timestamp(value)
+    return {
+        **row,
+        "status": UsageRecord.Status.LOST,
+        "error_code": "worker_lost",
+        "upstream": "",
+        "upstream_model": "",
+        "attempts": [],
+        "input_tokens": usage.input_tokens,
+        "estimated": True,
+        "cost_nano_usd": cost_nano_usd(usage, price),
+        "duration_milliseconds": min(round((now - orphan.started_at).total_seconds() * 1000), 2**31 - 1),
+        "ended_at": ledger.timestamp(now),
+    }

@@ -1,0 +1,155 @@
+"""The only module that opens a connection to an upstream.
+
+One narrow door: send these bytes with these headers to that address; get the status, the headers and the
+pieces of the body as they arrive; close. No redirects, no decompression, no cookies, no proxies from the
+environment. Addresses come from operators' rows; link-local ones are refused after the name is resolved,
+and the address that was checked is the one connected to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from proxy.addresses import is_link_local
+from proxy.routing import Timeouts
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_IDLE_CONNECTION_SECONDS = 20.0
+
+
+class Unreachable(Exception):
+    """No connection, or it broke before the upstream's status came."""
+
+
+class ConnectTimeout(Unreachable):
+    """No connection within the time for it."""
+
+
+class Silent(Exception):
+    """The upstream took the request and did not begin its answer in time."""
+
+
+class Broken(Exception):
+    """The connection broke in the middle of the answer."""
+
+
+class TooLong(Exception):
+    """The answer passed MAX_ANSWER_BYTES."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request to an upstream. Headers bear its key, and are never printed."""
+
+    method: str
+    url: str
+    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+
+
+class Exchange:
+    """An upstream's answer, from its status on. Close it."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.retry_after = response.headers.get("retry-after")
+        self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+
+    async def read(self) -> bytes:
+        """The next piece of the body as it arrives, b"" after the last. Raises Broken."""
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise Broken from error
+
+    async def whole(self) -> bytes:
+        """The rest of the body. Raises Broken, TooLong."""
+        pieces, size = [], 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > MAX_ANSWER_BYTES:
+                raise TooLong
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Frees the connection: back to the pool when the answer was read to its end, else closed."""
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+class LinkLocal(OSError):
+    """The address is link-local: cloud metadata services live there."""
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """Resolves names, and refuses those that lead to a link-local address."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        if any(is_link_local(entry["host"]) for entry in found):
+            raise LinkLocal(f"{host} resolves to a link-local address")
+        return found
+
+
+class Upstreams:
+    """Connections to upstreams, kept and reused. Made on the loop that uses it; close it there."""
+
+    def __init__(self, resolver: AbstractResolver | None = None) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_IDLE_CONNECTION_SECONDS, resolver=resolver or _Resolver()
+            ),
+            timeout=aiohttp.ClientTimeout(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=("accept-encoding", "user-agent"),
+            max_field_size=32 * 1024,
+        )
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    async def open(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
+        """Sends it and waits for the status. Raises Unreachable, ConnectTimeout, Silent."""
+        url = URL(outgoing.url)
+        if is_link_local(url.host or ""):  # An address written as such never reaches the resolver.
+            raise Unreachable("a link-local address")
+        try:
+            async with asyncio.timeout(timeouts.first_byte):
+                response = await self._session.request(
+                    outgoing.method,
+                    url,
+                    data=outgoing.body,
+                    headers=outgoing.headers,
+                    allow_redirects=False,
+                    timeout=self._timeout(timeouts.connect),
+                )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise ConnectTimeout from error
+        except TimeoutError as error:
+            raise Silent from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable from error
+        return Exchange(response)
+
+    def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
+        """Only connecting is aiohttp's to time: the rest is the relay's."""
+        if connect not in self._timeouts:
+            self._timeouts[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        return self._timeouts[connect]
+
+    async def close(self) -> None:
+        await self._session.close()

@@ -1,0 +1,198 @@
+"""A stream on its way through: what is passed, what is held back, how it may end."""
+
+import json
+
+import msgspec
+import pytest
+
+from proxy import sse
+from proxy.passage import ChatPassage, Garbled, Passage, Truncated
+from proxy.reported import UpstreamReported
+from proxy.typed_passage import ResponsesPassage, TranscriptPassage
+from proxy.usage import Usage
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+
+
+def chunk(content: str = "", finish: str | None = None, spaced: bool = False, **more: object) -> bytes:
+    choices = [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]
+    document = {"id": "chatcmpl-theirs", "object": "chat.completion.chunk", "model": "/disk/model.gguf"}
+    separators = (", ", ": ") if spaced else (",", ":")
+    encoded = json.dumps({**document, "choices": choices, **more}, separators=separators, ensure_ascii=False)
+    return b"data: " + encoded.encode() + b"\n\n"
+
+
+def chat(shows_usage: bool = False) -> ChatPassage:
+    return ChatPassage("chatcmpl-ours", "public", shows_usage=shows_usage)
+
+
+def run(passage: Passage, stream: bytes, cuts: tuple[int, ...] = ()) -> bytes:
+    splitter = sse.Splitter()
+    edges = (0, *cuts, len(stream))
+    out = b"".join(
+        passage.feed(events)
+        for start, end in zip(edges, edges[1:], strict=False)
+        if (events := splitter.feed(stream[start:end]))
+    )
+    return out + passage.end()
+
+
+def documents(stream: bytes) -> list[dict[str, object]]:
+    return [
+        msgspec.json.decode(sse.data(e)) for e in sse.split(stream) if sse.data(e) not in (b"", b"[DONE]")
+    ]
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_it_puts_our_id_and_model_in_every_chunk(spaced: bool) -> None:
+    words = ["One", " two", ' "three"', ' {"id":"x"}', "\u2028"]
+    stream = b"".join(chunk(word, spaced=spaced) for word in words) + chunk(finish="stop", spaced=spaced)
+    out = run(chat(), stream + sse.DONE)
+    assert b"theirs" not in out and b"gguf" not in out
+    assert [d["id"] for d in documents(out)] == ["chatcmpl-ours"] * 6
+    assert [d["choices"][0]["delta"]["content"] for d in documents(out)][:5] == words  # type: ignore[index]
+    assert out.endswith(sse.DONE)
+
+
+def test_every_cut_gives_the_same_bytes_and_usage() -> None:
+    last = chunk(usage=USAGE, timings={"a": 1}).replace(b'"choices":[{', b'"choices":[],"x":[{')
+    stream = (
+        b": ping\n\n" + b"".join(chunk(str(n)) for n in range(4)) + chunk(finish="stop") + last + sse.DONE
+    )
+    whole = run(chat(), stream)
+    for cut in range(len(stream)):
+        passage = chat()
+        assert run(passage, stream, (cut,)) == whole
+        assert passage.usage == Usage(7, None, 2, None, None)
+
+
+def test_it_leaves_the_bytes_of_a_chunk_as_they_were() -> None:
+    passage = chat()
+    passage.feed(chunk("first"))
+    odd = b'data: {"id":"chatcmpl-theirs","n":12345678901234567890123, "model":"/disk/model.gguf", "choices":[]}\n\n'
+    expected = odd.replace(b"chatcmpl-theirs", b"chatcmpl-ours").replace(b"/disk/model.gguf", b"public")
+    assert passage.feed(odd) == expected
+
+
+def test_it_swaps_ids_that_change_from_chunk_to_chunk() -> None:
+    stream = b"".join(chunk(str(n)).replace(b"theirs", b"theirs-%d" % n) for n in range(5)) + chunk(
+        finish="stop"
+    )
+    assert b"theirs" not in run(chat(), stream + sse.DONE)
+
+
+def test_it_hides_the_usage_chunk_from_a_client_that_did_not_ask() -> None:
+    last = b'data: {"id":"chatcmpl-theirs","model":"m","choices":[],"usage":{"prompt_tokens":1}}\n\n'
+    passage = chat()
+    assert b"usage" not in run(passage, chunk("a") + chunk(finish="stop") + last + sse.DONE)
+    assert passage.usage == Usage(input_tokens=1)
+
+
+def test_it_shows_the_usage_chunk_to_a_client_that_asked() -> None:
+    last = b'data: {"id":"chatcmpl-theirs","model":"m","choices":[],"usage":{"prompt_tokens":1}}\n\n'
+    out = run(chat(shows_usage=True), chunk("a") + chunk(finish="stop") + last + sse.DONE)
+    assert documents(out)[-1]["usage"] == {"prompt_tokens": 1}
+    assert documents(out)[-1]["choices"] == []
+
+
+def test_it_keeps_the_last_choice_when_usage_rides_on_it() -> None:
+    passage = chat()
+    out = run(passage, chunk("a") + chunk(finish="stop", usage=USAGE) + sse.DONE)
+    assert documents(out)[-1]["choices"][0]["finish_reason"] == "stop"  # type: ignore[index]
+    assert "usage" not in documents(out)[-1] and passage.usage is not None
+
+
+@pytest.mark.parametrize("name", ["timings", "token_ids", "kv_transfer_params", "__verbose"])
+def test_it_takes_out_private_fields(name: str) -> None:
+    inside = chunk("b").replace(b'"index":0', b'"index":0,"%b":[1,2]' % name.encode())
+    out = run(chat(), chunk("a", **{name: {"path": "/x"}}) + inside + chunk(finish="stop") + sse.DONE)
+    assert name.encode() not in out and b'"b"' in out
+
+
+def test_a_stream_without_its_marker_is_truncated() -> None:
+    with pytest.raises(Truncated):
+        run(chat(), chunk("a") + chunk("b"))
+
+
+def test_a_stream_whose_choice_finished_is_whole_without_the_marker() -> None:
+    assert run(chat(), chunk("a") + chunk(finish="stop")).endswith(sse.DONE)
+
+
+def test_an_error_in_the_stream_is_an_error_even_before_a_marker() -> None:
+    with pytest.raises(UpstreamReported) as caught:
+        run(chat(), chunk("a") + b'data: {"error":{"message":"overloaded"}}\n\n' + sse.DONE)
+    assert caught.value.error == {"message": "overloaded"}
+
+
+@pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff", b"nonsense"])
+def test_what_is_not_an_event_of_this_language_is_garbled(data: bytes) -> None:
+    with pytest.raises(Garbled):
+        run(chat(), b"data: " + data + b"\n\n")
+
+
+def test_nothing_after_the_marker_is_passed() -> None:
+    passage = chat()
+    out = passage.feed(chunk("a") + chunk(finish="stop") + sse.DONE + chunk("late"))
+    assert b"late" not in out and passage.finished
+
+
+def response_event(type_: str, **more: object) -> bytes:
+    return sse.encode(msgspec.json.encode({"type": type_, **more}), type_.encode())
+
+
+def test_a_sparse_responses_stream_gets_the_places_that_clients_need() -> None:
+    item = {"id": "msg_1", "type": "message"}
+    stream = (
+        response_event("response.created", response={"id": "resp_theirs"})
+        + response_event("response.output_item.added", item=item)
+        + response_event("response.content_part.added", item_id="msg_1", part={})
+        + response_event("response.output_text.delta", item_id="msg_1", delta="a")
+        + response_event(
+            "response.completed", response={"id": "resp_theirs", "model": "/m.gguf", "usage": USAGE}
+        )
+    )
+    passage = ResponsesPassage("resp_ours", "public")
+    events = documents(run(passage, stream))
+    assert [event["sequence_number"] for event in events] == [0, 1, 2, 3, 4]
+    assert [events[n]["output_index"] for n in (1, 2, 3)] == [0, 0, 0]
+    assert events[3]["content_index"] == 0
+    assert {events[n]["response"]["id"] for n in (0, 4)} == {"resp_ours"}  # type: ignore[index]
+    assert events[4]["response"]["model"] == "public"  # type: ignore[index]
+    assert passage.usage == Usage(7, None, 2, None, None)
+
+
+def test_a_full_responses_stream_passes_as_it_is() -> None:
+    delta = response_event(
+        "response.output_text.delta", item_id="m", delta="a", output_index=0, sequence_number=3
+    )
+    passage = ResponsesPassage("resp_ours", "public")
+    passage.feed(response_event("response.created", response={"id": "resp_theirs"}, sequence_number=0))
+    passage.feed(delta)
+    assert passage.feed(delta) == delta
+
+
+@pytest.mark.parametrize("type_", ["response.completed", "response.incomplete", "response.failed"])
+def test_a_responses_stream_ends_with_the_whole_response(type_: str) -> None:
+    passage = ResponsesPassage("resp_ours", "public")
+    assert passage.feed(response_event(type_, response={"id": "r"})) == b""
+    assert type_.encode() in passage.end()
+
+
+def test_a_responses_stream_without_its_end_is_truncated() -> None:
+    with pytest.raises(Truncated):
+        run(ResponsesPassage("resp_ours", "public"), response_event("response.created", response={"id": "r"}))
+
+
+def test_an_error_event_ends_a_responses_stream() -> None:
+    with pytest.raises(UpstreamReported) as caught:
+        run(ResponsesPassage("r", "public"), response_event("error", code="server_error", message="boom"))
+    assert caught.value.error["message"] == "boom"
+
+
+def test_a_streamed_transcription_ends_with_its_text_and_usage() -> None:
+    passage = TranscriptPassage("", "whisper-1")
+    stream = response_event("transcript.text.delta", delta="a") + response_event(
+        "transcript.text.done", text="a", usage={"type": "tokens", "input_tokens": 3, "output_tokens": 1}
+    )
+    assert b"transcript.text.done" in run(passage, stream)
+    assert passage.usage == Usage(3, None, 1, None, None)

@@ -1,0 +1,1 @@
+"""Remembers: threads and their items, conversations, stored responses. Knows no upstream."""
