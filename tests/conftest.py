@@ -35,20 +35,18 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import django
 import httpx
 import psycopg
 import pytest
+from django.db import connection
 
 from tests.databases import database, ordinary_login
 from tests.deadline import until
 from tests.server import UPSTREAM_API_KEY, Gateway, Person, plain_environment
 from tests.services import free_port
 from tests.upstreams.scripted import ScriptedUpstream
-
-if TYPE_CHECKING:
-    pass
 
 GIVEN_DATABASE_URL = os.environ.get("DATABASE_URL") or None
 GIVEN_REDIS_URL = os.environ.get("REDIS_URL") or None
@@ -65,6 +63,7 @@ os.environ |= plain_environment() | {
     "DATA_DIR": _data_folder.name,
     "SECRET_KEY": "a secret of the tests, long enough to be taken for one",
 }
+django.setup()  # so that test modules, and the conftest files below this one, may import models
 
 
 def pytest_unconfigure() -> None:
@@ -124,8 +123,6 @@ def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
     """Points Django at a test database of this run's own."""
     if GIVEN_DATABASE_URL is None:
         return
-    from django.db import connection
-
     login = psycopg.conninfo.conninfo_to_dict(request.getfixturevalue("postgres_url"))
     connection.settings_dict["USER"] = login["user"]
     connection.settings_dict["PASSWORD"] = login.get("password", "")

@@ -145,7 +145,7 @@ def package_folder(name: str) -> Path | None:
 @contextmanager
 def private_postgres(binaries: Path, folder: Path) -> Iterator[str]:
     data = folder / "data"
-    initdb = [
+    initdb: list[str | Path] = [
         binaries / "initdb",
         "-D",
         data,
@@ -163,7 +163,7 @@ def private_postgres(binaries: Path, folder: Path) -> Iterator[str]:
     if made.returncode != 0:
         fail("initdb", folder)
     url = f"postgresql://postgres@/postgres?host={folder}"
-    command = [binaries / "postgres", "-D", data, "-k", folder, *POSTGRES_OPTIONS]
+    command: list[str | Path] = [binaries / "postgres", "-D", data, "-k", folder, *POSTGRES_OPTIONS]
     with running(command, folder, user=unprivileged(), stop=signal.SIGINT) as process:
         await_start(process, folder, lambda: postgres_answers(url))
         yield url
@@ -199,7 +199,7 @@ def redis_binary() -> Path:
 def private_redis(binary: Path, folder: Path) -> Iterator[str]:
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
-    command = [binary, "--port", str(port), "--dir", folder, *REDIS_OPTIONS]
+    command: list[str | Path] = [binary, "--port", str(port), "--dir", folder, *REDIS_OPTIONS]
     with running(command, folder, user=None, stop=signal.SIGTERM) as process:
         await_start(process, folder, lambda: redis_answers(url))
         yield url
@@ -222,7 +222,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    command: list[Path | str], folder: Path, *, user: str | None, stop: signal.Signals
+    command: list[str | Path], folder: Path, *, user: str | None, stop: signal.Signals
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own session, so that Ctrl-C reaches the tests first and the service last."""
     with open(folder / "log", "ab") as log:

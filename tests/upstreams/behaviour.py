@@ -70,6 +70,6 @@ def parse(model: str) -> Behaviour:
         name, _, value = option.partition("=")
         if name not in _FIELDS:
             raise UnknownOption(f"{name!r} in {model!r}; there are: {', '.join(_FIELDS)}")
-        kind = type(_FIELDS[name].default)
+        kind: Any = type(_FIELDS[name].default)
         chosen[name] = True if kind is bool else kind(value)
     return Behaviour(**chosen)  # type: ignore[arg-type]  # each value has its field's own type
