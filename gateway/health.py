@@ -37,7 +37,7 @@ class Readiness:
         missing = ["draining"] if self.draining else []
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                self._migrated = await database.run(_look, self._migrated)
+                self._migrated = await database.run(is_migrated, self._migrated)
         except (database.DatabaseUnavailable, TimeoutError):
             return [*missing, "database"]
         return missing if self._migrated else [*missing, "migrations"]
@@ -61,11 +61,11 @@ class Readiness:
         signal.signal(signal.SIGTERM, on_signal)
 
 
-def _look(migrated: bool) -> bool:
-    """Does the database answer, and has it every migration? What was applied stays applied."""
+def is_migrated(was: bool) -> bool:
+    """Whether the database, which has to answer, has every migration. What was applied stays applied."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    if migrated:
+    if was:
         return True
     executor = MigrationExecutor(connection)
     return not executor.migration_plan(executor.loader.graph.leaf_nodes())
