@@ -60,6 +60,8 @@ RUN = f"tollgate_tests_{os.getpid()}"
 _data_folder = tempfile.TemporaryDirectory(prefix="tollgate-tests-")
 os.environ |= plain_environment() | {
     "DJANGO_SETTINGS_MODULE": "gateway.settings",
+    "DATABASE_URL": GIVEN_DATABASE_URL or "",
+    "REDIS_URL": GIVEN_REDIS_URL or "",
     "DATA_DIR": _data_folder.name,
     "SECRET_KEY": "a secret of the tests, long enough to be taken for one",
 }
