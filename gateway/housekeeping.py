@@ -12,7 +12,6 @@ import logging
 import uuid
 from datetime import timedelta
 
-from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from accounts import database
@@ -53,6 +52,6 @@ async def run_for_ever() -> None:
     while True:
         try:
             await database.run(run_if_due)
-        except (database.DatabaseUnavailable, DatabaseError):
-            logger.exception("housekeeping failed; it is tried again")
+        except database.DatabaseUnavailable:
+            logger.warning("the database is away: housekeeping waits for it")
         await asyncio.sleep(INTERVAL_SECONDS / 2)

@@ -14,7 +14,6 @@ from proxy.models import Model, Price, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 
 TENANT_COLUMNS = ("name", "timezone", "public", "system_prompt")
-KEY_COLUMNS = ("digest", "prefix")
 UPSTREAM_COLUMNS = (
     *("dialect", "base_url", "organization", "project", "responses", "enabled"),
     *("connect_timeout_seconds", "first_byte_timeout_seconds"),
@@ -47,7 +46,8 @@ def state_of(rows: Sequence[Row]) -> State:
 
 def user_named(name: str) -> User | None:
     """By user name, which is the e-mail address of those that a file made, or by e-mail address."""
-    return User.objects.filter(Q(username=name) | Q(email__iexact=name)).order_by("id").first()
+    found: User | None = User.objects.filter(Q(username=name) | Q(email__iexact=name)).order_by("id").first()
+    return found
 
 
 def _people(rows: Sequence[Row]) -> dict[str, User]:
@@ -70,10 +70,11 @@ def _of_tenant(tenant: Tenant, rows: Sequence[Row], people: Mapping[str, User]) 
     for name, user in people.items():
         if user.pk in roles:
             yield (Kind.MEMBER, (slug, name)), {"role": roles[user.pk]}
-    for key in SecurityKey.objects.of(tenant).filter(name__in=_names(rows, Kind.SECURITY_KEY, slug)):
-        yield (Kind.SECURITY_KEY, (slug, key.name)), {column: getattr(key, column) for column in KEY_COLUMNS}
-    keys = ApiKey.objects.of(tenant).filter(name__in=_names(rows, Kind.API_KEY, slug)).select_related("user")
-    for key in keys:
+    shared = SecurityKey.objects.of(tenant).filter(name__in=_names(rows, Kind.SECURITY_KEY, slug))
+    for name, digest, prefix in shared.values_list("name", "digest", "prefix"):
+        yield (Kind.SECURITY_KEY, (slug, name)), {"digest": digest, "prefix": prefix}
+    own = ApiKey.objects.of(tenant).filter(name__in=_names(rows, Kind.API_KEY, slug))
+    for key in own.select_related("user"):
         yield (Kind.API_KEY, (slug, key.name)), _api_key(key, people)
 
 

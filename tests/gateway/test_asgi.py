@@ -78,6 +78,7 @@ def test_it_starts_with_the_first_call_where_there_is_no_lifespan(start_gateway:
 
 
 def test_it_writes_its_log_as_one_json_object_a_line(gateway: Gateway) -> None:
+    assert httpx.get(f"{gateway.url}/static/admin/css/base.css", trust_env=False).status_code == 200
     lines = gateway.log().splitlines()
     assert lines
     assert all(line.startswith('{"time": ') for line in lines), "\n".join(lines)

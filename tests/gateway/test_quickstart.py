@@ -17,7 +17,7 @@ from tests.server import PROJECT, Gateway
 
 def printed_key(gateway: Gateway) -> str:
     (key,) = set(re.findall(r"sk-\w+", gateway.output()))
-    return key
+    return str(key)
 
 
 def test_it_prints_a_curl_that_streams(start_gateway: StartGateway) -> None:

@@ -20,7 +20,6 @@ _OLDEST_PYTHON = (3, 11)
 _OLDEST_SQLITE = (3, 38)  # JSON functions always built in, which the ledger writes with
 
 # Seconds for which calls under way may go on after the server stopped listening.
-_DRAIN_SECONDS = 30
 # Longer than the load balancers in front, which must be the ones to close a connection (nginx: 75).
 _KEEP_ALIVE_SECONDS = 80
 
@@ -65,7 +64,7 @@ def server_arguments() -> list[str]:
         "--log-config": settings.LOGGING_FILE,
         "--log-level": settings.LOG_LEVEL,
         "--timeout-keep-alive": _KEEP_ALIVE_SECONDS,
-        "--timeout-graceful-shutdown": _DRAIN_SECONDS,
+        "--timeout-graceful-shutdown": settings.DRAIN_SECONDS,
     }
     words = [str(word) for option in options.items() for word in option]
     return [
