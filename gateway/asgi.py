@@ -73,7 +73,7 @@ class Application:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await relay.stop()
-        database.shutdown()
+        await asyncio.to_thread(database.shutdown)  # it waits, and closes what the loop must not touch
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()  # lifespan.startup

@@ -82,3 +82,12 @@ def test_it_writes_its_log_as_one_json_object_a_line(gateway: Gateway) -> None:
     lines = gateway.log().splitlines()
     assert lines
     assert all(line.startswith('{"time": ') for line in lines), "\n".join(lines)
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.postgres)])
+def test_it_stops_when_told_to_and_leaves_nothing_behind(start_gateway: StartGateway, workers: str) -> None:
+    gateway = start_gateway(WORKERS=workers)
+    assert gateway.query("SELECT id FROM proxy_worker WHERE kind = 'web'")
+    gateway.stop()
+    assert gateway.query("SELECT id FROM proxy_worker WHERE kind = 'web'") == []
+    assert '"level": "error"' not in gateway.log()
