@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ BOOTSTRAP_API_KEY = "sk-tests-bootstrap-key-0123456789"
 SECURITY_KEY = "tests-default-security-key"
 UPSTREAM_API_KEY = "sk-upstream-secret-canary"
 Row = dict[str, Any]
+_MARKERS = itertools.count(1)
 
 
 def plain_environment() -> dict[str, str]:
@@ -149,7 +151,8 @@ class Gateway:
 
     def kill9(self) -> None:
         """SIGKILL to it and to every process it started."""
-        os.killpg(self.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(self.pid, signal.SIGKILL)
         assert self._process is not None
         self._process.wait()
         self._process = None
@@ -189,10 +192,22 @@ class Gateway:
         path.write_text(json.dumps(document))  # JSON is YAML
         return self.manage("apply", str(path))
 
+    def configure(self, document: Mapping[str, list[object]]) -> None:
+        """Applies the document, and waits until the running server goes by it."""
+        marker = f"applied-{next(_MARKERS)}"
+        routes = [{"upstream": "demo"}]
+        models = [*document.get("models", []), {"name": marker, "routes": routes}]
+        self.apply({**document, "models": models})
+        until(lambda: marker in self._model_names(), seconds=5, what="the change to be in force")
+
+    def _model_names(self) -> list[str]:
+        listed = self.people["alice"].http.get("/v1/models").json()["data"]
+        return [entry["id"] for entry in listed]
+
     def tenant(self, slug: str, people: Iterable[str] = ("owner",)) -> list[Person]:
         """Makes a tenant with these people, the first its owner; their keys may use every model."""
         made = [person(name, slug, self) for name in people]
-        self.apply({"tenants": [tenant_document(made)]})
+        self.configure({"tenants": [tenant_document(made)]})
         return made
 
     # Its database
