@@ -59,6 +59,12 @@ class _Pool:
         connections[DEFAULT_DB_ALIAS].close()
 
     def close(self) -> None:
+        # On a thread of its own: Django closes no connection where an event loop runs.
+        closing = threading.Thread(target=self._close)
+        closing.start()
+        closing.join()
+
+    def _close(self) -> None:
         self._threads.shutdown()
         for connection in self._connections:
             connection.close()

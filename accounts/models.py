@@ -157,4 +157,4 @@ class ApiKey(Credential):
     def clean(self) -> None:
         """Refuses a key for somebody who is not a member: it would never be let in."""
         if not Membership.objects.of(self.tenant_id).filter(user_id=self.user_id).exists():
-            raise ValidationError({"user": "Not a member of this tenant."})
+            raise ValidationError("The user is not a member of the tenant.")

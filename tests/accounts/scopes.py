@@ -1,0 +1,42 @@
+"""Database work of the tests of coroutines, and a database that is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar, TypeVarTuple
+
+from django.db import connection
+
+from accounts import database
+from accounts.tenancy import operator_scope
+from tests.services import free_port
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+
+async def as_operator(function: Callable[[*Arguments], T], *args: *Arguments) -> T:
+    """What `function` returns, on a database thread and in the operators' scope."""
+
+    def job() -> T:
+        with operator_scope():
+            return function(*args)
+
+    return await database.run(job)
+
+
+@contextmanager
+def database_away() -> Iterator[None]:
+    """While it lasts, `database.run` finds no database."""
+    if connection.vendor == "sqlite":
+        nowhere = {"NAME": "/nonexistent/tests.sqlite3"}
+    else:
+        nowhere = {"HOST": "127.0.0.1", "PORT": str(free_port())}
+    where = {name: connection.settings_dict[name] for name in nowhere}
+    database.shutdown()
+    connection.settings_dict.update(nowhere)
+    try:
+        yield
+    finally:
+        connection.settings_dict.update(where)
