@@ -178,8 +178,9 @@ def test_it_seals_a_key_to_the_address_that_it_is_given_for(apply: Apply) -> Non
     apply(EVERYTHING)
     apply({"upstreams": [OPENAI | {"base_url": "https://elsewhere.test/v1"}]})
     openai = Upstream.objects.get(name="openai")
+    assert openai.base_url == "https://elsewhere.test/v1"
     assert openai.sealed_api_key is not None
-    assert unseal(bytes(openai.sealed_api_key), b"|https://elsewhere.test/v1") == "sk-upstream"
+    assert unseal(bytes(openai.sealed_api_key), upstream_context(openai)) == "sk-upstream"
 
 
 @pytest.mark.parametrize(
