@@ -10,6 +10,7 @@ from gateway.state import Keyed, State
 
 _HIDDEN = {"digest": "secret", "api_key": "api_key"}
 _DERIVED = "prefix"
+_SEALED_TO = {"base_url", "tenant"}  # what an upstream's key is bound to
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 
 
@@ -64,6 +65,8 @@ def _change(row: Row, state: State) -> Change | None:
     different = {name: value for name, value in row.values.items() if there.get(name) != value}
     if not different:
         return None
+    if "api_key" in row.values and _SEALED_TO & different.keys():
+        different["api_key"] = row.values["api_key"]  # the same one perhaps, sealed anew
     return Change(row.kind, row.name, {name: there.get(name) for name in different}, different)
 
 
@@ -99,7 +102,7 @@ def _upstream_mistakes(values: Values, there: Values | None, known: Collection[K
         yield "base_url is missing"
     if there is None or there["api_key"] is None or "api_key" in values:
         return
-    for name in ("base_url", "tenant"):
+    for name in sorted(_SEALED_TO):
         if name in values and values[name] != there[name]:
             yield f"{name} changes: name its api_key too; a key goes only where it was given for"
 
