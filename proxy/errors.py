@@ -7,7 +7,7 @@ from typing import Any
 from accounts.database import DatabaseUnavailable
 from accounts.errors import ApiError
 from accounts.keys import InvalidCredential
-from proxy import audio, call, embeddings, http, intake, passage, routing, sse, upstream
+from proxy import audio, call, http, intake, passage, routing, sse, upstream
 from proxy.admission import Status
 from proxy.reported import UpstreamReported, text
 
@@ -153,9 +153,6 @@ _TABLE: dict[type[Exception], Any] = {
         502, "The connection to the upstream broke in the middle of its answer.", "upstream_truncated"
     ),
     passage.Garbled: lambda error: _gateway_trouble(
-        502, "The upstream's answer could not be understood.", "upstream_malformed"
-    ),
-    embeddings.Garbled: lambda error: _gateway_trouble(
         502, "The upstream's answer could not be understood.", "upstream_malformed"
     ),
     sse.OversizedEvent: lambda error: _gateway_trouble(

@@ -180,7 +180,7 @@ class _Insert:
 
     def _columns(self) -> list[tuple[str, str]]:
         fields = self._model._meta.concrete_fields
-        return [(field.column, field.db_type(connection) or "") for field in fields]
+        return [(str(field.column), field.db_type(connection) or "") for field in fields]
 
     def postgresql(self, then: str = "") -> str:
         names = ", ".join(name for name, _ in self._columns())

@@ -26,7 +26,7 @@ from proxy import canned, errors, sse
 from proxy.admission import Status, Ticket, admit
 from proxy.call import Call
 from proxy.dialects import openai
-from proxy.endpoints.endpoint import Endpoint
+from proxy.endpoints.endpoint import LARGE_BYTES, Endpoint
 from proxy.http import ClientLeft, Reply, Request, Watch
 from proxy.intake import BODY_CREDENTIAL, Held, NoCredential, header_credential, one_credential
 from proxy.ledger import Ledger
@@ -223,7 +223,10 @@ async def _whole(
     """Reads the answer in one piece. Raises Garbled, UpstreamReported, Broken."""
     body = await exchange.whole()
     ticket.first_byte()
-    answer = openai.whole(call, request.id.hex, exchange.content_type, body)
+    if len(body) < LARGE_BYTES:
+        answer = openai.whole(call, request.id.hex, exchange.content_type, body)
+    else:
+        answer = await asyncio.to_thread(openai.whole, call, request.id.hex, exchange.content_type, body)
     ticket.ending.usage = answer.usage
     ticket.ending.status, ticket.ending.status_code = Status.COMPLETED, 200
     return Last(200, answer.content_type, answer.body)

@@ -7,6 +7,7 @@ may not reach is not in its list: an upstream of another tenant does not exist.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 from collections.abc import Iterable
@@ -20,8 +21,10 @@ from django.db.models import Prefetch
 from accounts import database
 from accounts.keys import Caller
 from proxy.models import Model, Price, Route, Upstream
-from proxy.sealing import unseal, upstream_context
+from proxy.sealing import SealBroken, unseal, upstream_context
 from proxy.usage import Price as TokenPrice
+
+logger = logging.getLogger(__name__)
 
 COOLDOWN_SECONDS = 30.0
 MAX_COOLDOWN_SECONDS = 60.0
@@ -203,15 +206,17 @@ def _pattern(name: str, candidates: tuple[Candidate, ...]) -> Pattern:
 
 
 def _candidates(routes: Iterable[Route]) -> tuple[Candidate, ...]:
-    return tuple(
-        Candidate(
-            _target(route.upstream, route.upstream_model),
-            route.upstream.tenant_id,
-            route.priority,
-            route.weight,
-        )
-        for route in routes
-    )
+    return tuple(candidate for route in routes if (candidate := _candidate(route)) is not None)
+
+
+def _candidate(route: Route) -> Candidate | None:
+    """None for an upstream whose key does not open: the others go on serving."""
+    try:
+        target = _target(route.upstream, route.upstream_model)
+    except SealBroken:
+        logger.error("The key of upstream %s cannot be opened: set it again.", route.upstream.name)
+        return None
+    return Candidate(target, route.upstream.tenant_id, route.priority, route.weight)
 
 
 def _target(upstream: Upstream, model: str) -> Target:

@@ -127,7 +127,7 @@ class Gateway:
             until(self._ready, seconds=START_SECONDS, what="the gateway's start")
         except AssertionError as error:
             self.kill9()
-            raise AssertionError(f"{error}\n{self.log()[-4000:]}") from None
+            raise AssertionError(f"{error}\n{self.log()[-1500:]}") from None
 
     def _ready(self) -> bool:
         assert self._process is not None

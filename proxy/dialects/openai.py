@@ -87,10 +87,9 @@ def whole(call: Call, request_id: str, content_type: str, body: bytes) -> Whole:
     if call.endpoint in _PREFIXES:
         document["id"] = msgspec.Raw(msgspec.json.encode(answer_id(call, request_id)))
     document["model"] = msgspec.Raw(msgspec.json.encode(call.model))
-    encoded = msgspec.json.encode(without_private(document))
     if call.endpoint == "embeddings":
-        encoded = transcode_embeddings(encoded, _wanted_encoding(call))
-    return Whole(b"application/json", encoded, reported)
+        document = transcode_embeddings(document, _wanted_encoding(call))
+    return Whole(b"application/json", msgspec.json.encode(without_private(document)), reported)
 
 
 # The member without which an answer is not one.

@@ -21,15 +21,16 @@ def _call(endpoint: str, path: str, body: bytes, content_type: str) -> tuple[Cal
     form = parse_form(body, content_type)
     if form.file is None:
         raise InvalidBody("You must provide a 'file'.", "file")
-    milliseconds, exact = duration_milliseconds(form.file, form.file_name)
+    fields = form.fields
+    milliseconds, exact = duration_milliseconds(form.file.body, form.file.file_name or "")
     made = Call(
         endpoint=endpoint,
         path=path,
-        model=call.model_name(form.fields.get("model")),
-        stream=form.fields.get("stream", "").lower() == "true",
+        model=call.model_name(fields.get("model")),
+        stream=fields.get("stream", "").lower() == "true",
         fields={},
         input_tokens_estimate=0,
         form=form,
         audio=Audio(milliseconds, exact),
     )
-    return made, form.fields.get("security_key")
+    return made, fields.get("security_key")

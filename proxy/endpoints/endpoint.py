@@ -13,8 +13,8 @@ MAX_JSON_BYTES = 8 * 1024 * 1024
 MAX_IMAGE_JSON_BYTES = 32 * 1024 * 1024
 MAX_AUDIO_BYTES = 25 * 1024 * 1024
 _FORM_BYTES = 64 * 1024
-# From here on reading a body would hold up every other call on the loop.
-_LARGE_BYTES = 256 * 1024
+# From here on reading a body on the loop would hold up every other call.
+LARGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Endpoint:
 
     async def understand(self, body: bytes, content_type: str) -> tuple[Call, str | None]:
         """The call, and the credential in the body. Raises what `parse` raises."""
-        if len(body) < _LARGE_BYTES:
+        if len(body) < LARGE_BYTES:
             return self.parse(body, content_type)
         return await asyncio.to_thread(self.parse, body, content_type)
 

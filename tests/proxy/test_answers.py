@@ -24,7 +24,8 @@ def test_it_answers_a_chat_and_counts_it(gateway: Gateway, alice: Person) -> Non
     response = chat(alice, "gpt-test")
     document = response.json()
     record = gateway.usage_of(response.headers["x-request-id"])
-    assert response.status_code == 200 and document["model"] == "gpt-test"
+    assert response.status_code == 200
+    assert document["model"] == "gpt-test"
     assert (record["input_tokens"], record["cached_input_tokens"], record["output_tokens"]) == (11, 3, 5)
     assert (record["status"], record["estimated"], record["cost_nano_usd"]) == ("completed", False, None)
     assert (record["model"], record["upstream"], record["endpoint"]) == (
@@ -38,7 +39,8 @@ def test_it_answers_a_chat_and_counts_it(gateway: Gateway, alice: Person) -> Non
 def test_it_streams_a_chat_and_counts_it(gateway: Gateway, alice: Person) -> None:
     response = chat(alice, "gpt-test", stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
-    assert events(response)[-1] == "[DONE]" and '"usage"' not in response.text
+    assert events(response)[-1] == "[DONE]"
+    assert '"usage"' not in response.text
     record = gateway.usage_of(response.headers["x-request-id"])
     assert (record["input_tokens"], record["output_tokens"], record["estimated"]) == (11, 5, False)
     assert record["stream"] is True
@@ -81,7 +83,8 @@ def test_it_streams_whatever_the_upstream_writes_like(alice: Person, options: st
         model=f"gpt-test+escaped+{options}", messages=MESSAGES, stream=True
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
-    assert text and len(text.split()) == len(plain.choices[0].message.content.split())
+    assert text
+    assert len(text.split()) == len(plain.choices[0].message.content.split())
 
 
 def test_every_event_arrives_on_its_own(alice: Person) -> None:
@@ -91,7 +94,8 @@ def test_every_event_arrives_on_its_own(alice: Person) -> None:
         for _ in response.iter_raw():
             arrivals.append(time.monotonic())
     gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False)]
-    assert len(arrivals) >= 9 and sum(gap > 0.02 for gap in gaps) >= 7
+    assert len(arrivals) >= 9
+    assert sum(gap > 0.02 for gap in gaps) >= 7
 
 
 @pytest.mark.parametrize("prefix", ["/v1", ""])
@@ -178,7 +182,8 @@ def test_sound_is_counted_whatever_the_format(gateway: Gateway, alice: Person, f
     )
     record = gateway.usage_of(made.headers["x-request-id"])
     assert made.parse()
-    assert record["endpoint"] == "audio.transcriptions" and record["audio_milliseconds"] > 0
+    assert record["endpoint"] == "audio.transcriptions"
+    assert record["audio_milliseconds"] > 0
 
 
 def test_it_translates_sound(alice: Person) -> None:
@@ -189,7 +194,8 @@ def test_it_translates_sound(alice: Person) -> None:
 
 def test_it_passes_responses_statelessly(gateway: Gateway, alice: Person, upstream: ScriptedUpstream) -> None:
     made = alice.sdk.responses.with_raw_response.create(model="gpt-test", input="Hello")
-    assert made.parse().output_text and made.parse().id.startswith("resp_")
+    assert made.parse().output_text
+    assert made.parse().id.startswith("resp_")
     assert upstream.call("gpt-test").document["store"] is False
     assert gateway.usage_of(made.headers["x-request-id"])["input_tokens"] == 11
 
@@ -198,19 +204,24 @@ def test_it_streams_responses_to_their_end(alice: Person) -> None:
     with alice.sdk.responses.stream(model="gpt-test", input="Hello") as stream:
         types = [event.type for event in stream]
         final = stream.get_final_response()
-    assert types[0] == "response.created" and types[-1] == "response.completed"
-    assert final.output_text and final.usage is not None and final.usage.input_tokens == 11
+    assert types[0] == "response.created"
+    assert types[-1] == "response.completed"
+    assert final.output_text
+    assert final.usage is not None
+    assert final.usage.input_tokens == 11
 
 
 @pytest.mark.parametrize("name", ["previous_response_id", "conversation"])
 def test_a_response_that_needs_a_store_is_refused_by_name(alice: Person, name: str) -> None:
     response = alice.http.post("/v1/responses", json={"model": "gpt-test", "input": "a", name: "resp_theirs"})
-    assert response.status_code == 400 and response.json()["error"]["param"] == name
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == name
 
 
 def test_it_lists_the_models_of_the_upstream_and_its_own(alice: Person) -> None:
     names = [model.id for model in alice.sdk.models.list()]
-    assert "demo" in names and len(names) > 1
+    assert "demo" in names
+    assert len(names) > 1
     assert alice.sdk.models.retrieve("demo").id == "demo"
     assert alice.http.get("/v1/models/no-such-model").json()["error"]["code"] == "model_not_found"
 

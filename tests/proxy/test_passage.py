@@ -48,7 +48,8 @@ def test_it_puts_our_id_and_model_in_every_chunk(spaced: bool) -> None:
     words = ["One", " two", ' "three"', ' {"id":"x"}', "\u2028"]
     stream = b"".join(chunk(word, spaced=spaced) for word in words) + chunk(finish="stop", spaced=spaced)
     out = run(chat(), stream + sse.DONE)
-    assert b"theirs" not in out and b"gguf" not in out
+    assert b"theirs" not in out
+    assert b"gguf" not in out
     assert [d["id"] for d in documents(out)] == ["chatcmpl-ours"] * 6
     assert [d["choices"][0]["delta"]["content"] for d in documents(out)][:5] == words  # type: ignore[index]
     assert out.endswith(sse.DONE)
@@ -99,14 +100,16 @@ def test_it_keeps_the_last_choice_when_usage_rides_on_it() -> None:
     passage = chat()
     out = run(passage, chunk("a") + chunk(finish="stop", usage=USAGE) + sse.DONE)
     assert documents(out)[-1]["choices"][0]["finish_reason"] == "stop"  # type: ignore[index]
-    assert "usage" not in documents(out)[-1] and passage.usage is not None
+    assert "usage" not in documents(out)[-1]
+    assert passage.usage is not None
 
 
 @pytest.mark.parametrize("name", ["timings", "token_ids", "kv_transfer_params", "__verbose"])
 def test_it_takes_out_private_fields(name: str) -> None:
     inside = chunk("b").replace(b'"index":0', b'"index":0,"%b":[1,2]' % name.encode())
     out = run(chat(), chunk("a", **{name: {"path": "/x"}}) + inside + chunk(finish="stop") + sse.DONE)
-    assert name.encode() not in out and b'"b"' in out
+    assert name.encode() not in out
+    assert b'"b"' in out
 
 
 def test_a_stream_without_its_marker_is_truncated() -> None:
@@ -133,7 +136,8 @@ def test_what_is_not_an_event_of_this_language_is_garbled(data: bytes) -> None:
 def test_nothing_after_the_marker_is_passed() -> None:
     passage = chat()
     out = passage.feed(chunk("a") + chunk(finish="stop") + sse.DONE + chunk("late"))
-    assert b"late" not in out and passage.finished
+    assert b"late" not in out
+    assert passage.finished
 
 
 def response_event(type_: str, **more: object) -> bytes:
