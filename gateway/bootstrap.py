@@ -92,7 +92,7 @@ def _administrator() -> str | None:
 
 def _rows() -> list[Row]:
     """The environment's rows; where the file says something else, the file holds."""
-    rows = {(row.kind, row.name): row for row in environment_rows(is_new=_is_new())}
+    rows = {(row.kind, row.name): row for row in environment_rows(owner=_owner(), is_new=_is_new())}
     if settings.CONFIG_FILE is not None:
         for row in configuration.read(Path(settings.CONFIG_FILE), settings.ENVIRONMENT.values):
             below = rows.get((row.kind, row.name), row)
@@ -106,14 +106,20 @@ def _is_new() -> bool:
     return not Tenant.objects.filter(slug=_DEFAULT).exists()
 
 
-def environment_rows(*, is_new: bool) -> list[Row]:
+def _owner() -> str:
+    """Whose the first key is: the administrator that was asked for, else the one that there is."""
+    administrators = User.objects.filter(is_superuser=True).order_by("id").values_list("username", flat=True)
+    name: str = settings.ADMIN_USERNAME
+    return name if User.objects.filter(username=name).exists() else administrators[0]
+
+
+def environment_rows(*, owner: str, is_new: bool) -> list[Row]:
     """What the environment asks for. A key is made up only for a tenant that `is_new`."""
     rows = [Row(Kind.TENANT, (_DEFAULT,), initial={"name": "Default"})]
     if is_new or settings.BOOTSTRAP_API_KEY:
-        name = settings.ADMIN_USERNAME
-        rows.append(Row(Kind.MEMBER, (_DEFAULT, name), initial={"role": "owner"}))
+        rows.append(Row(Kind.MEMBER, (_DEFAULT, owner), initial={"role": "owner"}))
         given = _secret("BOOTSTRAP_API_KEY", settings.BOOTSTRAP_API_KEY)
-        rows.append(Row(Kind.API_KEY, (_DEFAULT, _DEFAULT), given, {"user": name}))
+        rows.append(Row(Kind.API_KEY, (_DEFAULT, _DEFAULT), given, {"user": owner}))
     if settings.SECURITY_KEY:
         given = _secret("SECURITY_KEY", settings.SECURITY_KEY)
         rows.append(Row(Kind.SECURITY_KEY, (_DEFAULT, _DEFAULT), given))

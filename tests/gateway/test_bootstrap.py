@@ -79,6 +79,15 @@ def test_it_replaces_a_key_whose_variable_changed(settings: Settings) -> None:
     assert ApiKey.objects.get().digest == keys.digest("sk-given-later")
 
 
+def test_it_gives_the_key_to_the_administrator_there_is_when_another_is_named(settings: Settings) -> None:
+    bootstrap()
+    ApiKey.objects.get().delete()
+    settings.ADMIN_USERNAME = "somebody"
+    settings.BOOTSTRAP_API_KEY = "sk-given"
+    bootstrap()
+    assert ApiKey.objects.get().user.username == "admin"
+
+
 def test_it_does_not_bring_back_what_an_operator_removed() -> None:
     bootstrap()
     ApiKey.objects.get().delete()

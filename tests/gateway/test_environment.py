@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import base64
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 
 from gateway.databases import postgres
 from gateway.environment import Environment, EnvironmentMistake, gather, read_file
 from gateway.keyring import encryption_keys, kept_secret_key
 from tests.server import PROJECT, plain_environment
-
-DOCUMENTED_IN = ("README.md", ".env.example", "docs/configuration.md")
 
 
 def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -86,11 +82,6 @@ def test_it_remembers_which_names_it_was_asked_for() -> None:
     environment.flag("ONE", False)
     environment.words("TWO")
     assert environment.names == {"ONE", "TWO"}
-
-
-def test_it_documents_every_variable() -> None:
-    text = "".join((PROJECT / name).read_text() for name in DOCUMENTED_IN if (PROJECT / name).exists())
-    assert settings.ENVIRONMENT.names - set(re.findall(r"\w+", text)) == set()
 
 
 def test_it_never_shows_what_the_environment_holds() -> None:
