@@ -1,0 +1,1 @@
+"""The languages that upstreams speak, one module each. Pure."""

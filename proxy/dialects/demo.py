@@ -1,0 +1,171 @@
+"""The built-in demo model: answers well and without any upstream, so that a first call works. Pure.
+
+Everything but ids and times follows from the request. What a member of the wrong type would ask for is
+not done. Shapes: OpenAI API reference, 2026-11.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from proxy import sse
+from proxy.dialects import demo_responses
+from proxy.dialects.demo_text import Said, count_words, last, say, signed, spell
+from proxy.embeddings import to_base64
+
+Document = dict[str, Any]
+Answer = tuple[int, str, list[bytes]]
+
+DIMENSIONS = 256
+MAX_INPUTS = 2048  # OpenAI's own limit ("Create embeddings", 2026-11)
+_TRANSCRIPT = (
+    "This is Tollgate's built-in demo model. It hears nothing and always writes this down. "
+    "Next step: connect an upstream that can listen, by setting OPENAI_API_KEY in .env."
+)
+_SECONDS_PER_WORD = 0.4
+
+
+def answer(path: str, document: Document) -> Answer:
+    """Status, content type, and the answer in pieces: an event each when it is a stream, else one.
+
+    `path` is the endpoint's, such as "/chat/completions", and `document` the request; of a form its fields.
+    """
+    return _ANSWERS[path](document)
+
+
+def _chat(document: Document) -> Answer:
+    messages = document.get("messages")
+    said = say(last(messages), document.get("max_completion_tokens") or document.get("max_tokens"))
+    usage = _usage(messages, said)
+    if document.get("stream"):
+        head = signed("chatcmpl-", "chat.completion.chunk", document)
+        deltas: list[Document] = [{"role": "assistant", "content": "", "refusal": None}]
+        deltas += [{"content": word} for word in said.words]
+        choices = [_choice({"delta": delta}, None) for delta in deltas]
+        return _stream(head, [*choices, _choice({"delta": {}}, said)], document, usage)
+    message: Document = {"role": "assistant", "content": said.text, "refusal": None, "annotations": []}
+    head = signed("chatcmpl-", "chat.completion", document)
+    return _whole({**head, "choices": [_choice({"message": message}, said)], "usage": usage})
+
+
+def _completions(document: Document) -> Answer:
+    prompt = document.get("prompt")
+    said = say(prompt, document.get("max_tokens"))
+    head, usage = signed("cmpl-", "text_completion", document), _usage(prompt, said)
+    if document.get("stream"):
+        choices = [_choice({"text": word}, None) for word in said.words]
+        return _stream(head, [*choices, _choice({"text": ""}, said)], document, usage)
+    return _whole({**head, "choices": [_choice({"text": said.text}, said)], "usage": usage})
+
+
+def _choice(content: Document, finished: Said | None) -> Document:
+    reason = None if finished is None else "length" if finished.cut else "stop"
+    return {"index": 0, **content, "logprobs": None, "finish_reason": reason}
+
+
+def _usage(asked: object, said: Said) -> Document:
+    inputs, outputs = count_words(asked), len(said.words)
+    return {"prompt_tokens": inputs, "completion_tokens": outputs, "total_tokens": inputs + outputs}
+
+
+def _stream(head: Document, choices: list[Document], document: Document, usage: Document) -> Answer:
+    chunks = [{**head, "choices": [choice]} for choice in choices]
+    options = document.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage"):
+        chunks.append({**head, "choices": [], "usage": usage})
+    return 200, "text/event-stream", [*(_event(chunk) for chunk in chunks), sse.DONE]
+
+
+def _event(document: Document) -> bytes:
+    return sse.encode(msgspec.json.encode(document))
+
+
+def _whole(document: Document) -> Answer:
+    return 200, "application/json", [msgspec.json.encode(document)]
+
+
+def _embeddings(document: Document) -> Answer:
+    """Vectors of length 1, the same for the same input; what they say of its meaning is nothing."""
+    asked = document.get("input")
+    inputs = asked if isinstance(asked, list) and not _is_tokens(asked) else [asked]
+    if len(inputs) > MAX_INPUTS or not all(isinstance(each, str | list) for each in inputs):
+        return _refuse(
+            f"'input' must be a text, an array of tokens, or at most {MAX_INPUTS} of these.", "input"
+        )
+    vectors = [_vector(each) for each in inputs]
+    quoted = document.get("encoding_format") == "base64"
+    data = [
+        {"object": "embedding", "index": index, "embedding": to_base64(vector) if quoted else vector}
+        for index, vector in enumerate(vectors)
+    ]
+    words = count_words(asked)
+    usage = {"prompt_tokens": words, "total_tokens": words}
+    return _whole({"object": "list", "data": data, "model": document.get("model") or "demo", "usage": usage})
+
+
+def _is_tokens(asked: list[object]) -> bool:
+    return bool(asked) and isinstance(asked[0], int)
+
+
+def _vector(asked: object) -> list[float]:
+    """The 256 bits of its SHA-256 as signs of 1/16, which makes a length of exactly 1."""
+    bits = int.from_bytes(hashlib.sha256(msgspec.json.encode(asked)).digest(), "little")
+    return [0.0625 if bits >> place & 1 else -0.0625 for place in range(DIMENSIONS)]
+
+
+def _refuse(message: str, param: str) -> Answer:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": "invalid_value"}
+    return 400, "application/json", [msgspec.json.encode({"error": error})]
+
+
+def _transcription(document: Document) -> Answer:
+    return _written_down(document, "transcribe")
+
+
+def _translation(document: Document) -> Answer:
+    return _written_down(document, "translate")
+
+
+def _written_down(document: Document, task: str) -> Answer:
+    said = spell(_TRANSCRIPT)
+    if str(document.get("stream", "")).lower() == "true":
+        events = [{"type": "transcript.text.delta", "delta": word} for word in said.words]
+        events.append({"type": "transcript.text.done", "text": said.text})
+        return 200, "text/event-stream", [_event(event) for event in events]
+    format_ = document.get("response_format")
+    if format_ == "verbose_json":
+        return _whole(_verbose(said, task))
+    if format_ not in ("text", "srt", "vtt"):
+        return _whole({"text": said.text})
+    return 200, "text/plain; charset=utf-8", [_plain(said, format_).encode()]
+
+
+def _plain(said: Said, format_: str) -> str:
+    if format_ == "text":
+        return f"{said.text}\n"
+    end = f"{len(said.words) * _SECONDS_PER_WORD:06.3f}"
+    if format_ == "vtt":
+        return f"WEBVTT\n\n00:00:00.000 --> 00:00:{end}\n{said.text}\n\n"
+    return f"1\n00:00:00,000 --> 00:00:{end.replace('.', ',')}\n{said.text}\n\n"
+
+
+def _verbose(said: Said, task: str) -> Document:
+    """As if the words had been spoken: how long the sound was, nobody looked."""
+    seconds = round(len(said.words) * _SECONDS_PER_WORD, 1)
+    segment: Document = {"id": 0, "seek": 0, "start": 0.0, "end": seconds, "text": said.text, "tokens": []}
+    segment |= {"temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 1.0, "no_speech_prob": 0.0}
+    head = {"task": task, "language": "english", "duration": seconds, "text": said.text}
+    return {**head, "segments": [segment]}
+
+
+_ANSWERS = {
+    "/chat/completions": _chat,
+    "/completions": _completions,
+    "/embeddings": _embeddings,
+    "/responses": demo_responses.answer,
+    "/audio/transcriptions": _transcription,
+    "/audio/translations": _translation,
+}
