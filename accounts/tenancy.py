@@ -66,9 +66,8 @@ def _scope(enter: str, values: list[str]) -> Iterator[None]:
             before = _one_row(cursor, _CURRENT, []) if nested else None
             _one_row(cursor, enter, values)
         yield
-        if (
-            before is not None
-        ):  # else the transaction ends here; and a failed one puts its settings back itself
+        # Otherwise the end of the transaction, or going back to its savepoint, ends the settings too.
+        if before is not None and not connection.needs_rollback:
             with connection.cursor() as cursor:
                 _one_row(cursor, _RESTORE, [value or "" for value in before])
 

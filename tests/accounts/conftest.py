@@ -12,7 +12,7 @@ django.setup()  # pytest may read this file before pytest-django has
 from django.db import connection  # noqa: E402
 
 from accounts import changes, database  # noqa: E402
-from accounts.models import Membership, Tenant, User  # noqa: E402
+from accounts.models import Installation, Membership, Tenant, User  # noqa: E402
 from accounts.tenancy import operator_scope  # noqa: E402
 
 
@@ -54,7 +54,7 @@ def charlie(globex: Tenant) -> User:
 
 def member(tenant: Tenant, name: str, role: Membership.Role) -> User:
     with operator_scope():
-        user = User.objects.create_user(name, f"{name}@{tenant.slug}.test")
+        user: User = User.objects.create_user(name, f"{name}@{tenant.slug}.test")
         Membership.objects.create(tenant=tenant, user=user, role=role)
     return user
 
@@ -62,6 +62,7 @@ def member(tenant: Tenant, name: str, role: Membership.Role) -> User:
 @pytest.fixture
 def database_threads(transactional_db: None) -> Iterator[None]:
     """What `database.run` does is committed, and seen by other connections; its own are closed afterwards."""
+    Installation.current()  # which is gone where a test before this one flushed the database
     yield
     database.shutdown()
 

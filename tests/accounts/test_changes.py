@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import redis
@@ -144,7 +145,7 @@ def redis_on(port: int) -> Iterator[redis.Redis]:
     """A Redis of the test's own, which is gone afterwards."""
     url = f"redis://127.0.0.1:{port}"
     with private_folder() as folder:
-        command = [redis_binary(), "--port", str(port), "--dir", folder, *REDIS_OPTIONS]
+        command: list[Path | str] = [redis_binary(), "--port", str(port), "--dir", folder, *REDIS_OPTIONS]
         with running(command, folder, user=None, stop=signal.SIGTERM), redis.Redis.from_url(url) as client:
             until(lambda: redis_answers(url), what="Redis")
             yield client

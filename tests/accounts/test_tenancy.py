@@ -6,16 +6,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import Error, ProgrammingError, connection, transaction
-from django.test import Client
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
 
 from accounts import keys
 from accounts.ids import uuid7
 from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
-from accounts.tenancy import operator_scope, tenant_scope
+from accounts.tenancy import OperatorScopeMiddleware, operator_scope, tenant_scope
 
 TABLES = ("accounts_membership", "accounts_securitykey", "accounts_apikey")
 
@@ -42,16 +44,16 @@ def superuser(transactional_db: None) -> Iterator[None]:
     connection.settings_dict |= ordinary
 
 
-def query(sql: str, *values: object) -> list[tuple[object, ...]]:
+def query(sql: str, *values: UUID) -> list[tuple[object, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         return list(cursor.fetchall())
 
 
-def execute(sql: str, *values: object) -> int:
+def execute(sql: str, *values: UUID) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def owners(table: str) -> set[object]:
@@ -244,6 +246,38 @@ def test_it_gives_the_admin_of_a_superuser_every_tenant(rows: None, client: Clie
     page = client.get("/admin/accounts/tenant/").content.decode()
     assert "acme" in page
     assert "globex" in page
+
+
+@pytest.mark.parametrize(("status", "kept"), [(302, True), (500, False)])
+def test_it_keeps_the_work_of_an_admin_request_unless_it_failed(
+    acme: Tenant, alice: User, rf: RequestFactory, status: int, kept: bool
+) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        keys.make_security_key(acme, "main")
+        return HttpResponse(status=status)
+
+    request = rf.post("/admin/accounts/securitykey/add/")
+    request.user = User(username="root", is_superuser=True)
+    OperatorScopeMiddleware(view)(request)
+    with operator_scope():
+        assert SecurityKey.objects.of(acme).exists() is kept
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("path", "superuser"), [("/", True), ("/admin/", False)])
+def test_it_gives_no_scope_outside_of_the_admin_nor_to_others(
+    rows: None, rf: RequestFactory, path: str, superuser: bool
+) -> None:
+    seen = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(slugs())
+        return HttpResponse()
+
+    request = rf.get(path)
+    request.user = User(username="somebody", is_staff=True, is_superuser=superuser)
+    OperatorScopeMiddleware(view)(request)
+    assert seen == [set()]
 
 
 def test_it_gives_nobody_else_the_admin(rows: None, client: Client, alice: User) -> None:

@@ -1,0 +1,166 @@
+"""The operators' admin: keys are shown once and then never, and revoked ones stop."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from accounts import keys
+from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from accounts.tenancy import operator_scope
+
+SECRET = re.compile("sk-[0-9A-Za-z]{58}")
+
+
+@pytest.fixture
+def operator(db: None, client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def url(table: str, page: str, *args: object) -> str:
+    return reverse(f"admin:accounts_{table}_{page}", args=args)
+
+
+def text(client: Client, address: str) -> str:
+    response = client.get(address)
+    assert response.status_code == 200
+    return html.unescape(response.content.decode())
+
+
+def make_api_key(client: Client, tenant: Tenant, user: User) -> str:
+    """The page that an operator sees who has just made one."""
+    values = {"tenant": str(tenant.id), "user": user.id, "name": "ci", "allowed_models": '["gpt-*"]'}
+    response = client.post(url("apikey", "add"), values, follow=True)
+    assert response.status_code == 200
+    return html.unescape(response.content.decode())
+
+
+def test_it_shows_the_secret_of_a_new_api_key_once(operator: Client, acme: Tenant, alice: User) -> None:
+    [secret] = SECRET.findall(make_api_key(operator, acme, alice))
+    with operator_scope():
+        key = ApiKey.objects.get()
+        assert (key.tenant_id, key.user_id, key.allowed_models) == (acme.id, alice.id, ["gpt-*"])
+        assert key.digest == keys.digest(secret)
+    for address in (url("apikey", "changelist"), url("apikey", "change", key.id), "/admin/"):
+        page = text(operator, address)
+        assert secret not in page
+        assert key.digest not in page
+
+
+def test_it_shows_the_secret_of_a_new_security_key_once(operator: Client, acme: Tenant) -> None:
+    values = {"tenant": str(acme.id), "name": "main"}
+    made = operator.post(url("securitykey", "add"), values, follow=True).content.decode()
+    [secret] = SECRET.findall(made)
+    with operator_scope():
+        assert SecurityKey.objects.get().digest == keys.digest(secret)
+    assert secret not in text(operator, url("securitykey", "changelist"))
+
+
+def test_it_makes_no_key_for_somebody_of_another_tenant(
+    operator: Client, acme: Tenant, charlie: User
+) -> None:
+    page = make_api_key(operator, acme, charlie)
+    assert "not a member of the tenant" in page
+    assert not SECRET.search(page)
+
+
+def test_it_makes_no_key_of_a_name_that_is_taken(operator: Client, acme: Tenant, alice: User) -> None:
+    make_api_key(operator, acme, alice)
+    assert not SECRET.search(make_api_key(operator, acme, alice))
+
+
+def test_it_changes_what_a_key_may_do_and_not_whose_it_is(
+    operator: Client, acme: Tenant, alice: User, globex: Tenant, charlie: User
+) -> None:
+    with operator_scope():
+        key, _ = keys.make_api_key(acme, alice, "ci")
+    values = {"tenant": str(globex.id), "user": charlie.id, "name": "other", "allowed_models": '["o3"]'}
+    assert operator.post(url("apikey", "change", key.id), values).status_code == 302
+    with operator_scope():
+        after = ApiKey.objects.get()
+    assert (after.tenant_id, after.user_id, after.name) == (acme.id, alice.id, "ci")
+    assert after.allowed_models == ["o3"]
+    assert after.digest == key.digest
+
+
+@pytest.mark.parametrize("table", [ApiKey, SecurityKey])
+def test_it_revokes_the_selected_keys(
+    operator: Client, acme: Tenant, alice: User, table: type[ApiKey] | type[SecurityKey]
+) -> None:
+    with operator_scope():
+        keys.make_api_key(acme, alice, "ci")
+        keys.make_security_key(acme, "main")
+        chosen = [str(key.pk) for key in table.objects.all()]
+    values = {"action": "revoke", "_selected_action": chosen}
+    page = operator.post(url(table._meta.model_name or "", "changelist"), values, follow=True)
+    assert "Revoked" in page.content.decode()
+    with operator_scope():
+        assert {key.revoked_at is None for key in table.objects.all()} == {False}
+
+
+def test_it_adds_a_tenant_with_its_first_member(operator: Client, alice: User) -> None:
+    values = {
+        "slug": "initech",
+        "name": "Initech",
+        "timezone": "Europe/Paris",
+        "active": "on",
+        "membership_set-TOTAL_FORMS": 1,
+        "membership_set-INITIAL_FORMS": 0,
+        "membership_set-0-user": alice.id,
+        "membership_set-0-role": "owner",
+    }
+    prefix = membership_prefix(operator)
+    named = {name.replace("membership_set", prefix): value for name, value in values.items()}
+    assert operator.post(url("tenant", "add"), named).status_code == 302
+    with operator_scope():
+        membership = Membership.objects.get(tenant__slug="initech")
+    assert (membership.user_id, membership.role) == (alice.id, "owner")
+
+
+def membership_prefix(client: Client) -> str:
+    found = re.search(r'name="([^"]+)-TOTAL_FORMS"', text(client, url("tenant", "add")))
+    assert found is not None
+    return found[1]
+
+
+def test_it_refuses_a_time_zone_that_is_none(operator: Client) -> None:
+    values = {"slug": "initech", "name": "Initech", "timezone": "Mars/Olympus"}
+    assert "is not an IANA time zone" in html.unescape(
+        operator.post(url("tenant", "add"), values).content.decode()
+    )
+
+
+def test_it_adds_a_user(operator: Client) -> None:
+    values = {
+        "username": "dora",
+        "email": "dora@acme.test",
+        "usable_password": "true",
+        "password1": "correct horse battery",
+        "password2": "correct horse battery",
+    }
+    assert operator.post(url("user", "add"), values).status_code == 302
+    assert User.objects.get(username="dora").check_password("correct horse battery")
+
+
+def test_it_refuses_a_second_user_of_an_address(operator: Client, alice: User) -> None:
+    values = {"username": "alice2", "email": "ALICE@acme.test", "usable_password": "false"}
+    assert operator.post(url("user", "add"), values).status_code == 200
+    assert not User.objects.filter(username="alice2").exists()
+
+
+@pytest.mark.parametrize("table", ["user", "tenant", "membership", "apikey", "securitykey"])
+def test_it_finds_what_is_acmes(
+    operator: Client, acme: Tenant, alice: User, globex: Tenant, charlie: User, table: str
+) -> None:
+    with operator_scope():
+        for tenant, user in ((acme, alice), (globex, charlie)):
+            keys.make_api_key(tenant, user, "ci")
+            keys.make_security_key(tenant, "main")
+    page = text(operator, url(table, "changelist") + "?q=acme")
+    assert "1 result" in page
+    assert "globex" not in page
