@@ -33,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import django
@@ -217,9 +217,21 @@ def charlie(gateway: Gateway) -> Person:
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a real llama.cpp server; its model is tests/upstreams/memo.gguf."""
+    with _llama(tmp_path_factory.mktemp("llama") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def llama_embeddings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of another one, that answers embeddings instead of chat."""
+    with _llama(tmp_path_factory.mktemp("llama") / "log", "--embeddings") as url:
+        yield url
+
+
+@contextmanager
+def _llama(log: Path, *arguments: str) -> Iterator[str]:
     port = free_port()
-    log: Path = tmp_path_factory.mktemp("llama") / "log"
-    command = [sys.executable, "-m", "tests.upstreams.llama", "--port", str(port)]
+    command = [sys.executable, "-m", "tests.upstreams.llama", "--port", str(port), *arguments]
     with open(log, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple
 
 from django.db import connection
@@ -26,15 +27,15 @@ async def as_operator(function: Callable[[*Arguments], T], *args: *Arguments) ->
     return await database.run(job)
 
 
-@contextmanager
-def database_away() -> Iterator[None]:
+@asynccontextmanager
+async def database_away() -> AsyncIterator[None]:
     """While it lasts, `database.run` finds no database."""
     if connection.vendor == "sqlite":
         nowhere = {"NAME": "/nonexistent/tests.sqlite3"}
     else:
         nowhere = {"HOST": "127.0.0.1", "PORT": str(free_port())}
     where = {name: connection.settings_dict[name] for name in nowhere}
-    database.shutdown()
+    await asyncio.to_thread(database.shutdown)
     connection.settings_dict.update(nowhere)
     try:
         yield

@@ -187,7 +187,7 @@ async def test_it_goes_on_listening_after_the_database_was_away(
     monkeypatch.setattr(changes, "POLL_SECONDS", 0.01)
     async with watching():
         await until_heard(heard, 1)
-        with database_away():
+        async with database_away():
             await asyncio.to_thread(until, lambda: "does not answer" in caplog.text)
         await database.run(change_elsewhere)
         await until_heard(heard, 2)

@@ -112,11 +112,11 @@ async def test_it_loses_one_job_when_postgres_restarts_and_not_one_on_each_threa
 async def test_it_closes_its_connections_at_shutdown() -> None:
     await on_every_thread(driver_connection)
     wrappers = await on_every_thread(lambda: connections[DEFAULT_DB_ALIAS])
-    database.shutdown()
+    await asyncio.to_thread(database.shutdown)
     assert [wrapper.connection for wrapper in wrappers] == [None] * database.THREADS
 
 
 async def test_it_begins_anew_after_shutdown() -> None:
-    database.shutdown()
-    database.shutdown()
+    await asyncio.to_thread(database.shutdown)
+    await asyncio.to_thread(database.shutdown)
     assert await database.run(max, 1, 2) == 2

@@ -262,14 +262,15 @@ async def test_it_does_not_forget_keys_for_refusals(
 
 
 async def test_it_does_not_call_a_key_invalid_when_the_database_is_away(cache: KeyCache, key: ApiKey) -> None:
-    with database_away(), pytest.raises(DatabaseUnavailable):
-        await cache.authenticate("sk-alice")
+    async with database_away():
+        with pytest.raises(DatabaseUnavailable):
+            await cache.authenticate("sk-alice")
     assert (await cache.authenticate("sk-alice")).api_key_id == key.id
 
 
 async def test_it_lets_known_keys_in_while_the_database_is_away(cache: KeyCache, key: ApiKey) -> None:
     await cache.authenticate("sk-alice")
-    with database_away():
+    async with database_away():
         assert (await cache.authenticate("sk-alice")).api_key_id == key.id
 
 

@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 async def one_call(person: Person, model: str, stream: bool, leaves_after: float | None) -> None:
     """One call on a connection of its own, which leaves after so many seconds if it is to."""
     body = json.dumps({"model": model, "messages": [], "stream": stream})
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {person.api_key}\r\n"
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {person.api_key}\r\n"
+    )
     reader, writer = await asyncio.open_connection("127.0.0.1", person.gateway.port)
     try:
         writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
