@@ -20,7 +20,8 @@ Document = dict[str, Any]
 Answer = tuple[int, str, list[bytes]]
 
 DIMENSIONS = 256
-MAX_INPUTS = 2048  # OpenAI's own limit ("Create embeddings", 2026-11)
+MAX_DIMENSIONS = 3072  # as OpenAI's largest ("Create embeddings", 2026-11)
+MAX_NUMBERS = 2**19  # of one answer, for what they cost the loop
 _TRANSCRIPT = (
     "This is Tollgate's built-in demo model. It hears nothing and always writes this down. "
     "Next step: connect an upstream that can listen, by setting OPENAI_API_KEY in .env."
@@ -91,29 +92,40 @@ def _embeddings(document: Document) -> Answer:
     """Vectors of length 1, the same for the same input; what they say of its meaning is nothing."""
     asked = document.get("input")
     inputs = asked if isinstance(asked, list) and not _is_tokens(asked) else [asked]
-    if len(inputs) > MAX_INPUTS or not all(isinstance(each, str | list) for each in inputs):
-        return _refuse(
-            f"'input' must be a text, an array of tokens, or at most {MAX_INPUTS} of these.", "input"
-        )
-    vectors = [_vector(each) for each in inputs]
-    quoted = document.get("encoding_format") == "base64"
-    data = [
-        {"object": "embedding", "index": index, "embedding": to_base64(vector) if quoted else vector}
-        for index, vector in enumerate(vectors)
-    ]
-    words = count_words(asked)
-    usage = {"prompt_tokens": words, "total_tokens": words}
-    return _whole({"object": "list", "data": data, "model": document.get("model") or "demo", "usage": usage})
+    if not inputs or not all(isinstance(each, str | list) for each in inputs):
+        return _refuse("'input' must be a text, an array of tokens, or an array of these.", "input")
+    dimensions = document.get("dimensions") or DIMENSIONS
+    if not isinstance(dimensions, int) or not 1 <= dimensions <= MAX_DIMENSIONS:
+        return _refuse(f"'dimensions' must be a number from 1 to {MAX_DIMENSIONS}.", "dimensions")
+    if len(inputs) * dimensions > MAX_NUMBERS:
+        return _refuse(f"'input' must be at most {MAX_NUMBERS // dimensions} texts.", "input")
+    return _whole(
+        {
+            "object": "list",
+            "data": _vectors(inputs, dimensions, quoted=document.get("encoding_format") == "base64"),
+            "model": document.get("model") or "demo",
+            "usage": {"prompt_tokens": count_words(asked), "total_tokens": count_words(asked)},
+        }
+    )
 
 
 def _is_tokens(asked: list[object]) -> bool:
     return bool(asked) and isinstance(asked[0], int)
 
 
-def _vector(asked: object) -> list[float]:
-    """The 256 bits of its SHA-256 as signs of 1/16, which makes a length of exactly 1."""
-    bits = int.from_bytes(hashlib.sha256(msgspec.json.encode(asked)).digest(), "little")
-    return [0.0625 if bits >> place & 1 else -0.0625 for place in range(DIMENSIONS)]
+def _vectors(inputs: list[object], dimensions: int, *, quoted: bool) -> list[Document]:
+    vectors = [_vector(each, dimensions) for each in inputs]
+    return [
+        {"object": "embedding", "index": index, "embedding": to_base64(vector) if quoted else vector}
+        for index, vector in enumerate(vectors)
+    ]
+
+
+def _vector(asked: object, dimensions: int) -> list[float]:
+    """Bits of a hash as the signs of equal numbers."""
+    size = dimensions**-0.5
+    digest = hashlib.shake_128(msgspec.json.encode(asked)).digest((dimensions + 7) // 8)
+    return [size if digest[place >> 3] >> (place & 7) & 1 else -size for place in range(dimensions)]
 
 
 def _refuse(message: str, param: str) -> Answer:
