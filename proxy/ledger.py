@@ -5,7 +5,7 @@ primary key. Settling inserts the record and removes the open call in one transa
 (a worker thought dead, a spool read twice) changes nothing, for the key decides. Endings:
   - the database takes the group         the awaiting calls go on
   - it is away while calls open          DatabaseUnavailable: the upstream never hears of them
-  - it is away while calls settle        the group goes to a spool file on disk (fsynced), and `drain` brings it in
+  - it is away while calls settle        the group goes to a file on disk (fsynced); `drain` brings it in
   - the process dies                     the reaper (proxy/tasks.py) settles what its heartbeat left open
 """
 
@@ -185,7 +185,7 @@ class _Insert:
     def postgresql(self, then: str = "") -> str:
         names = ", ".join(name for name, _ in self._columns())
         typed = ", ".join(f"{name} {type_.split(' GENERATED')[0]}" for name, type_ in self._columns())
-        return (
+        return (  # noqa: S608  # names of our own tables and columns; values are the one parameter
             f"WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS r({typed})){then} "
             f"INSERT INTO {self._model._meta.db_table} ({names}) SELECT {names} FROM given "
             "ON CONFLICT (id) DO NOTHING"
@@ -194,7 +194,7 @@ class _Insert:
     def sqlite(self) -> str:
         names = ", ".join(name for name, _ in self._columns())
         values = ", ".join(f"json_extract(value, '$.{name}')" for name, _ in self._columns())
-        return (
+        return (  # noqa: S608
             f"INSERT INTO {self._model._meta.db_table} ({names}) SELECT {values} FROM json_each(%s) "
             "WHERE true ON CONFLICT (id) DO NOTHING"
         )

@@ -4,8 +4,8 @@ Whole events go through as bytes. Our id and our model name replace the upstream
 (a quote inside a JSON string is escaped, so `"id":"…"` cannot occur in one), and only an event that bears
 a mark (usage, an error, a terminal marker, a private field) is looked into.
 
-`_signs` are what every event must bear once it is swapped; before the first event was looked at, a sign that
-no event can bear.
+`_signs` are what every event must bear once it is swapped; before the first event was looked at, a sign
+that no event can bear.
 
 Invariant: the terminal marker is never in what `feed` returns. `end` returns it, and only for a stream
 that was whole; every other ending is an exception:

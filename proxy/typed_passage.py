@@ -1,7 +1,7 @@
 """Streams whose events carry a `type`: Responses, and transcriptions. Pure.
 
-Servers that leave out `event:`, `sequence_number`, `output_index` or `content_index` (llama.cpp does, 2026-11)
-have them filled in: the official SDKs fail without.
+Servers that leave out `event:`, `sequence_number`, `output_index` or `content_index` (llama.cpp does,
+2026-11) have them filled in: the official SDKs fail without.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Counts are None where nothing is known, which is not 0. Shapes: OpenAI API reference, 2026-11: chat and
 completions report `prompt_tokens`, `completion_tokens` with details; responses and transcriptions
-`input_tokens`, `output_tokens` with details; a transcription billed by time `{"type": "duration", "seconds"}`.
+`input_tokens`, `output_tokens` with details; a transcription billed by time
+`{"type": "duration", "seconds"}`.
 """
 
 from __future__ import annotations

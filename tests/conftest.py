@@ -42,6 +42,7 @@ import psycopg
 import pytest
 from django.db import connection
 
+from tests.cable import Cable
 from tests.databases import database, ordinary_login
 from tests.deadline import until
 from tests.server import UPSTREAM_API_KEY, Gateway, Person, plain_environment
@@ -177,14 +178,17 @@ _numbers = itertools.count(1)
 def _starter(
     stack: ExitStack, folders: pytest.TempPathFactory, upstream: ScriptedUpstream, postgres: str | None
 ) -> StartGateway:
-    def start(**environment: str) -> Gateway:
+    def start(cable: Cable | None = None, **environment: str) -> Gateway:
         stores = {}
         if postgres is not None:
             stores["DATABASE_URL"] = stack.enter_context(database(postgres, f"{RUN}_{next(_numbers)}"))
         if GIVEN_REDIS_URL is not None:
             stores["REDIS_URL"] = GIVEN_REDIS_URL
         upstreams = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": UPSTREAM_API_KEY}
-        return stack.enter_context(Gateway(folders.mktemp("gateway"), stores | upstreams | environment))
+        made = Gateway(folders.mktemp("gateway"), stores | upstreams | environment)
+        if cable is not None:
+            made.environment["DATABASE_URL"] = cable.through(stores["DATABASE_URL"])
+        return stack.enter_context(made)
 
     return start
 

@@ -79,7 +79,7 @@ def whole(call: Call, request_id: str, content_type: str, body: bytes) -> Whole:
     document = decode(body)
     if "choices" not in document and (error := read_error(body)):
         raise UpstreamReported(error)
-    if not _EXPECTED.get(call.endpoint, "text") in document:
+    if _EXPECTED.get(call.endpoint, "text") not in document:
         raise Garbled
     reported = usage.read(msgspec.json.decode(document["usage"])) if "usage" in document else None
     if call.form is not None:

@@ -1,5 +1,6 @@
 """A stream on its way through: what is passed, what is held back, how it may end."""
 
+import itertools
 import json
 
 import msgspec
@@ -31,7 +32,7 @@ def run(passage: Passage, stream: bytes, cuts: tuple[int, ...] = ()) -> bytes:
     edges = (0, *cuts, len(stream))
     out = b"".join(
         passage.feed(events)
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in itertools.pairwise(edges)
         if (events := splitter.feed(stream[start:end]))
     )
     return out + passage.end()
