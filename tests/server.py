@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -96,6 +97,12 @@ class Gateway:
     def pid(self) -> int:
         assert self._process is not None, "The server is not running."
         return self._process.pid
+
+    @property
+    def database_name(self) -> str:
+        """What its database is called on PostgreSQL."""
+        assert self.database_url, "It is on SQLite."
+        return urlsplit(self.database_url).path.removeprefix("/")
 
     def __enter__(self) -> Self:
         acme, globex = list(self.people.values())[:2], [self.people["charlie"]]

@@ -46,8 +46,7 @@ def test_it_is_unready_without_its_database_and_says_so(
     start_gateway: StartGateway, postgres_url: str
 ) -> None:
     gateway = start_gateway()
-    assert gateway.database_url is not None
-    name = sql.Identifier(gateway.database_url.rpartition("/")[2])
+    name = sql.Identifier(gateway.database_name)
     with psycopg.connect(postgres_url, autocommit=True) as operator:
         operator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
     answer = ask(gateway, "/readyz")
