@@ -59,12 +59,6 @@ class _Pool:
         connections[DEFAULT_DB_ALIAS].close()
 
     def close(self) -> None:
-        # On a thread of its own: Django closes no connection where an event loop runs.
-        closing = threading.Thread(target=self._close)
-        closing.start()
-        closing.join()
-
-    def _close(self) -> None:
         self._threads.shutdown()
         for connection in self._connections:
             connection.close()
@@ -91,7 +85,10 @@ async def run(function: Callable[[*Arguments], T], *args: *Arguments) -> T:
 
 
 def shutdown() -> None:
-    """Waits for the jobs under way and closes their connections; the next `run` begins anew."""
+    """Waits for the jobs under way and closes their connections; the next `run` begins anew.
+
+    Not to be called on an event loop's thread: Django closes no connection there.
+    """
     global _pool
     with _pool_lock:
         pool, _pool = _pool, None

@@ -40,6 +40,10 @@ class Lookups:
     found: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     gate: threading.Event = field(default_factory=threading.Event)
 
+    async def another(self) -> None:
+        """Returns when one more lookup has found what it will."""
+        assert await asyncio.to_thread(self.found.acquire, timeout=5)
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -214,7 +218,7 @@ async def test_it_goes_on_for_the_others_when_the_first_leaves(
 ) -> None:
     lookups.gate.clear()
     first, second = (asyncio.create_task(cache.authenticate("sk-alice")) for _ in range(2))
-    await asyncio.to_thread(lookups.found.acquire)
+    await lookups.another()
     first.cancel()
     lookups.gate.set()
     assert (await second).api_key_id == key.id
@@ -227,10 +231,10 @@ async def test_it_does_not_keep_what_was_found_before_a_change(
 ) -> None:
     lookups.gate.clear()
     early = asyncio.create_task(cache.authenticate("sk-alice"))
-    await asyncio.to_thread(lookups.found.acquire)
+    await lookups.another()
     await as_operator(key.revoke)
     late = asyncio.create_task(refused(cache, "sk-alice"))
-    await asyncio.to_thread(lookups.found.acquire)  # it asked anew, and did not join the early one
+    await lookups.another()  # it asked anew, and did not join the early one
     lookups.gate.set()
     await early
     assert await late
