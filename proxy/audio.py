@@ -10,7 +10,7 @@ import io
 from dataclasses import dataclass
 from email.message import Message
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 from tinytag import TinyTag, TinyTagException
 
@@ -18,6 +18,8 @@ MAX_PARTS = 64
 MAX_FIELD_BYTES = 64 * 1024
 # What an encoded hour of speech comes to where its own length cannot be read: 128 kbit/s.
 BYTES_PER_SECOND = 16_000
+# A file may claim any length; one that no accepted file could have is not believed.
+MAX_SECONDS = 24 * 60 * 60
 
 
 class FormError(Exception):
@@ -61,7 +63,7 @@ def parse_form(body: bytes, content_type: str) -> Form:
         parser = MultipartParser(boundary, collected.callbacks())  # type: ignore[arg-type]
         parser.write(body)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise FormError(f"The form cannot be read: {error}") from None
     if not collected.ended:
         raise FormError("The form ends before its last boundary.")
@@ -69,14 +71,14 @@ def parse_form(body: bytes, content_type: str) -> Form:
 
 
 def rewrite_form(form: Form, changes: dict[str, str | None]) -> tuple[bytes, str]:
-    """Body and content type of the form with these fields changed, or taken out where None.
+    """Body and content type of the form with these parts changed, or taken out where None, files or not.
 
     A field that the form does not have is added.
     """
     out = []
     for part in form.parts:
-        value = changes.get(part.name, "") if part.file_name is None else ""
-        if part.file_name is not None or part.name not in changes:
+        value = changes.get(part.name)
+        if part.name not in changes:
             out.append((part.headers, part.body))
         elif value is not None:
             out.append((part.headers, value.encode()))
@@ -95,7 +97,7 @@ def duration_milliseconds(sound: bytes, name: str) -> tuple[int, bool]:
         seconds = TinyTag.get(filename=name or None, file_obj=io.BytesIO(sound), tags=False).duration
     except (TinyTagException, OSError, ValueError, ArithmeticError, LookupError):
         seconds = None
-    if seconds:
+    if seconds and 0 < seconds <= MAX_SECONDS:
         return round(seconds * 1000), True
     return -(-len(sound) * 1000 // BYTES_PER_SECOND), False
 

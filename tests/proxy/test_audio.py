@@ -1,6 +1,7 @@
 """Forms with sound in them."""
 
 import io
+import struct
 import wave
 
 import httpx
@@ -47,6 +48,14 @@ def test_it_adds_a_field_that_was_not_there() -> None:
     assert parse_form(body, content_type).fields == {"model": "theirs"}
 
 
+def test_it_takes_out_a_secret_that_was_sent_as_a_file() -> None:
+    files = {"file": ("a.wav", SOUND), "security_key": ("key.txt", b"s3cret")}
+    request = httpx.Request("POST", "http://x", files=files)
+    form = parse_form(request.read(), request.headers["content-type"])
+    body, _ = rewrite_form(form, {"security_key": None})
+    assert b"s3cret" not in body
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [
@@ -56,6 +65,7 @@ def test_it_adds_a_field_that_was_not_there() -> None:
         (b"garbage", "multipart/form-data; boundary=x"),
         (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", "multipart/form-data; boundary=x"),
         (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\na', "multipart/form-data; boundary=x"),
+        (b"", f"multipart/form-data; boundary={'x' * 300}"),
     ],
 )
 def test_what_is_no_form_is_refused(body: bytes, content_type: str) -> None:
@@ -84,3 +94,55 @@ def test_a_sound_that_cannot_be_read_is_told_from_its_size(sound: bytes) -> None
     milliseconds, exact = duration_milliseconds(sound, "a.webm")
     assert exact is False
     assert milliseconds == -(-len(sound) * 1000 // 16_000)
+
+
+def flac(seconds: int) -> bytes:
+    """Only the header: 16 kHz, mono, 16 bits (RFC 9639, section 8.2)."""
+    packed = (16_000 << 44) | (15 << 36) | (16_000 * seconds)
+    info = struct.pack(">HH6x", 4096, 4096) + packed.to_bytes(8, "big") + bytes(16)
+    return b"fLaC" + b"\x80" + len(info).to_bytes(3, "big") + info
+
+
+def mp3(frames: int) -> bytes:
+    """Silent frames of 417 bytes and 1152 samples: MPEG-1 layer III, 128 kbit/s, 44.1 kHz."""
+    return (b"\xff\xfb\x90\x00" + bytes(413)) * frames
+
+
+def ogg(seconds: int) -> bytes:
+    """A Vorbis identification header at 16 kHz, and a last page that says how many samples there were."""
+    head = b"\x01vorbis" + struct.pack("<IBIiiiBB", 0, 1, 16_000, 0, 32_000, 0, 0xB8, 1)
+    pages = [(2, 0, head), (4, 16_000 * seconds, b"")]
+    return b"".join(
+        struct.pack("<4sBBqIIIB", b"OggS", 0, flags, granule, 1, number, 0, 1) + bytes([len(data)]) + data
+        for number, (flags, granule, data) in enumerate(pages)
+    )
+
+
+def m4a(ticks: int, ticks_per_second: int = 1000) -> bytes:
+    """Only what tells the length: ftyp, and moov with mvhd (ISO 14496-12, version 0)."""
+    mvhd = _box(b"mvhd", struct.pack(">IIIII", 0, 0, 0, ticks_per_second, ticks) + bytes(80))
+    return _box(b"ftyp", b"M4A \0\0\0\0M4A ") + _box(b"moov", mvhd)
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+@pytest.mark.parametrize(
+    ("sound", "name", "milliseconds"),
+    [
+        (flac(7), "a.flac", 7000),
+        (ogg(3), "a.ogg", 3000),
+        (m4a(5250), "a.m4a", 5250),
+        (mp3(100), "a.mp3", 2612),
+    ],
+)
+def test_it_knows_the_usual_formats(sound: bytes, name: str, milliseconds: int) -> None:
+    read, exact = duration_milliseconds(sound, name)
+    assert exact
+    assert read == pytest.approx(milliseconds, rel=0.02)
+
+
+def test_it_does_not_believe_a_length_that_no_file_could_have() -> None:
+    forged = m4a(2**32 - 1, ticks_per_second=1)
+    assert duration_milliseconds(forged, "a.m4a") == (-(-len(forged) * 1000 // 16_000), False)
