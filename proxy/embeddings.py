@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import sys
 from array import array
 
@@ -29,7 +30,7 @@ def transcode_embeddings(document: Fields, wanted: str) -> Fields:
             return document
         for item in items:
             item["embedding"] = _transcoded(item["embedding"], quoted)
-    except (msgspec.DecodeError, KeyError, binascii.Error, ValueError):
+    except (msgspec.DecodeError, KeyError, binascii.Error, ValueError, RecursionError):
         raise Garbled from None
     return {**document, "data": msgspec.Raw(msgspec.json.encode(items))}
 
@@ -43,8 +44,8 @@ def _transcoded(raw: msgspec.Raw, quoted: bool) -> msgspec.Raw:
 
 
 def to_base64(vector: list[float]) -> str:
-    """Little-endian 32-bit floats in base64."""
-    return base64.b64encode(_little_endian(array("f", vector)).tobytes()).decode()
+    """Little-endian 32-bit floats in base64. Raises ValueError."""
+    return base64.b64encode(_little_endian(_finite(array("f", vector))).tobytes()).decode()
 
 
 def to_floats(text: str) -> list[float]:
@@ -54,7 +55,14 @@ def to_floats(text: str) -> list[float]:
     """
     numbers = array("f")
     numbers.frombytes(base64.b64decode(text, validate=True))
-    return [float(f"{number:.9g}") for number in _little_endian(numbers)]
+    return [float(f"{number:.9g}") for number in _finite(_little_endian(numbers))]
+
+
+def _finite(numbers: array[float]) -> array[float]:
+    """JSON has no other numbers, and float32 turns those too large for it into infinity."""
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a number in a vector is not finite")
+    return numbers
 
 
 def _little_endian(numbers: array[float]) -> array[float]:

@@ -48,6 +48,25 @@ def test_what_is_no_vector_is_garbled(embedding: object) -> None:
         )
 
 
+def packed(number: float) -> str:
+    return base64.b64encode(struct.pack("<f", number)).decode()
+
+
+@pytest.mark.parametrize(
+    ("embedding", "wanted"),
+    [(packed(float("nan")), "float"), (packed(float("inf")), "float"), ([1e300], "base64")],
+)
+def test_a_number_that_is_not_finite_is_garbled(embedding: object, wanted: str) -> None:
+    with pytest.raises(Garbled):
+        transcode_embeddings(document(embedding), wanted)
+
+
+def test_an_endless_nesting_is_garbled() -> None:
+    nested = msgspec.Raw(b'[{"embedding": ' + b"[" * 5000 + b"]" * 5000 + b"}]")
+    with pytest.raises(Garbled):
+        transcode_embeddings({"data": nested}, "base64")
+
+
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False)))
 def test_both_ways_come_back_to_the_same_numbers(vector: list[float]) -> None:
     assert to_base64(to_floats(to_base64(vector))) == to_base64(vector)
