@@ -23,7 +23,7 @@ test: .venv/dev  ## every test, on SQLite and then on PostgreSQL and Redis (TEST
 	@echo "Tests on PostgreSQL and Redis:"
 	@$(VENV) -m tests.services $(VENV) -m pytest $(TESTS)
 
-test-fast: .venv/dev  ## the tests of less than a second or two, on SQLite
+test-fast: .venv/dev  ## the quick tests, on SQLite
 	@DATABASE_URL= REDIS_URL= $(VENV) -m pytest -m "not slow" $(TESTS)
 
 check: export DATA_DIR = .mypy_cache/data

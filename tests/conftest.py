@@ -73,8 +73,12 @@ def pytest_unconfigure() -> None:
     _data_folder.cleanup()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the tests of an engine that this run is not on."""
+    """Leaves out the tests of an engine that this run is not on; a server of its own makes a test slow."""
+    for item in items:
+        if "start_gateway" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     absent = [name for name, present in ENGINES.items() if not present]
     out = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
     if out:
