@@ -19,7 +19,7 @@ CONTEXT_TOKENS = 16_384
 
 
 def serve(port: int, *, embeddings: bool) -> xllamacpp.Server:
-    """A server on 127.0.0.1, with threads of its own; it ends with its object. For chat, or for embeddings."""
+    """A server on 127.0.0.1, for chat or for embeddings; it has its own threads and ends with its object."""
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(MODEL)
     parameters.hostnames = ["127.0.0.1"]
