@@ -35,6 +35,7 @@ CACHE_SIZE = 10_000
 CACHE_SECONDS = 60.0
 LOOKUP_SECONDS = 5.0
 
+_PUBLIC = ""  # in place of a digest: there is no credential
 _SYNTAX = re.compile(r"[!-~]{1,512}")
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PUBLIC_CHARACTERS = 9
@@ -52,7 +53,11 @@ class InvalidCredential(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a checked credential belongs to, and which models it may use; no patterns: every model."""
+    """Whom a checked credential belongs to, and which models it may use; no patterns: every model.
+
+    Without a user or a key it is anybody at all, calling as a public tenant. `system_prompt` is what the
+    tenant puts before its chats, with the time in `timezone`; usually "".
+    """
 
     tenant_id: uuid.UUID
     tenant_slug: str
@@ -60,6 +65,8 @@ class Caller:
     api_key_id: uuid.UUID | None
     security_key_id: uuid.UUID | None
     allowed_models: tuple[str, ...]
+    system_prompt: str
+    timezone: str
 
     def may_use(self, model: str) -> bool:
         return not self.allowed_models or any(matches(pattern, model) for pattern in self.allowed_models)
@@ -166,6 +173,8 @@ class _Found:
 def find(wanted: str, now: datetime) -> _Found | None:
     """Whom the key with this digest lets in at that moment, if anybody. A database job."""
     with operator_scope():
+        if wanted == _PUBLIC:
+            return _find_public()
         return _find_api_key(wanted, now) or _find_security_key(wanted)
 
 
@@ -180,31 +189,33 @@ def _find_api_key(wanted: str, now: datetime) -> _Found | None:
     )
     if key is None:
         return None
-    caller = Caller(
-        tenant_id=key.tenant_id,
-        tenant_slug=key.tenant.slug,
-        user_id=key.user_id,
-        api_key_id=key.id,
-        security_key_id=None,
-        allowed_models=tuple(key.allowed_models),
-    )
+    caller = _caller(key.tenant, api_key=key)
     return _Found(caller, key.expires_at.timestamp() if key.expires_at else float("inf"))
 
 
 def _find_security_key(wanted: str) -> _Found | None:
     keys = SecurityKey.objects.select_related("tenant")
     key = keys.filter(digest=wanted, revoked_at=None, tenant__active=True).first()
-    if key is None:
-        return None
-    caller = Caller(
-        tenant_id=key.tenant_id,
-        tenant_slug=key.tenant.slug,
-        user_id=None,
-        api_key_id=None,
-        security_key_id=key.id,
-        allowed_models=(),
+    return None if key is None else _Found(_caller(key.tenant, security_key=key), float("inf"))
+
+
+def _find_public() -> _Found | None:
+    """As whom those without a credential call: of several public tenants the oldest."""
+    tenant = Tenant.objects.filter(public=True, active=True).order_by("id").first()
+    return None if tenant is None else _Found(_caller(tenant), float("inf"))
+
+
+def _caller(tenant: Tenant, api_key: ApiKey | None = None, security_key: SecurityKey | None = None) -> Caller:
+    return Caller(
+        tenant_id=tenant.id,
+        tenant_slug=tenant.slug,
+        user_id=api_key.user_id if api_key else None,
+        api_key_id=api_key.id if api_key else None,
+        security_key_id=security_key.id if security_key else None,
+        allowed_models=tuple(api_key.allowed_models) if api_key else (),
+        system_prompt=tenant.system_prompt,
+        timezone=tenant.timezone,
     )
-    return _Found(caller, float("inf"))
 
 
 @dataclass(slots=True, repr=False)
@@ -230,7 +241,13 @@ class KeyCache:
     async def authenticate(self, secret: str) -> Caller:
         """Raises InvalidCredential, or database.DatabaseUnavailable when nobody can tell."""
         check_syntax(secret)
-        key = digest(secret)
+        return await self._caller(digest(secret))
+
+    async def public(self) -> Caller:
+        """Who calls without a credential. Raises as `authenticate`; InvalidCredential where nobody may."""
+        return await self._caller(_PUBLIC)
+
+    async def _caller(self, key: str) -> Caller:
         found = self._tables.callers.get(key)
         if found is not None and self._clock() < found.expires_at:
             return found.caller

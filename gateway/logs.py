@@ -4,9 +4,10 @@ Only the message, where it came from, an exception's traceback and the mapping g
 `extra={"fields": {...}}` are written: never a request object, a body or a header.
 """
 
-import json
 import logging
 from datetime import UTC, datetime
+
+import msgspec
 
 
 class JsonFormatter(logging.Formatter):
@@ -22,4 +23,4 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return msgspec.json.encode(line, enc_hook=str).decode()

@@ -29,6 +29,14 @@ class InvalidBody(Exception):
         self.param = param
 
 
+class NotOffered(Exception):
+    """The request asks for something that cannot be done here; the message says what, `param` where."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 @dataclass(frozen=True, slots=True)
 class Audio:
     """How long the sent sound is; not `exact` when it was told from its size."""

@@ -27,14 +27,6 @@ class HeadersTooLarge(Exception):
     """The headers pass 16 KiB."""
 
 
-class NotOffered(Exception):
-    """The request asks for something that cannot be done here; the message says what, `param` where."""
-
-    def __init__(self, message: str, param: str) -> None:
-        super().__init__(message)
-        self.param = param
-
-
 def to_api_error(error: Exception) -> ApiError:
     """The refusal for an exception of ours. An exception that is not in the table is raised again."""
     for kind, answer in _TABLE.items():
@@ -113,7 +105,7 @@ _TABLE: dict[type[Exception], Any] = {
         401, "The API key provided is not valid.", code="invalid_api_key"
     ),
     call.InvalidBody: lambda error: _invalid(str(error), param=error.param),
-    NotOffered: lambda error: _invalid(str(error), param=error.param, code="unsupported_parameter"),
+    call.NotOffered: lambda error: _invalid(str(error), param=error.param, code="not_offered"),
     audio.FormError: lambda error: _invalid(str(error)),
     http.BodyTooLarge: lambda error: ApiError(
         413, f"The body is larger than {error.limit} bytes.", code="request_too_large"

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from accounts import database
+from proxy import tasks
 from proxy.ledger import Ledger
 from proxy.models import Worker
 
@@ -27,8 +28,9 @@ async def run(worker_id: UUID, ledger: Ledger) -> None:
     while True:
         await asyncio.sleep(BEAT_SECONDS)
         try:
-            if drained := await ledger.drain():
-                logger.info("The database is back: %d usage records came in from the spool.", drained)
+            drained = await ledger.drain() + await database.run(tasks.drain_spools)
+            if drained:
+                logger.info("%d usage records came in from the spool.", drained)
             await database.run(_beat, worker_id)
         except database.DatabaseUnavailable:
             logger.warning("The database is away: no heartbeat.")

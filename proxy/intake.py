@@ -50,14 +50,11 @@ def _offered(request: Request) -> Iterator[str]:
     yield request.query("security_key")
 
 
-def one_credential(outside: str | None, inside: str | None) -> str:
-    """The credential of a request whose body was read. Raises NoCredential, TwoCredentials."""
+def one_credential(outside: str | None, inside: str | None) -> str | None:
+    """The credential of a request whose body was read, None when it has none. Raises TwoCredentials."""
     if outside and inside and outside != inside:
         raise TwoCredentials
-    credential = outside or inside
-    if not credential:
-        raise NoCredential
-    return credential
+    return outside or inside
 
 
 class Held:

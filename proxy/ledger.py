@@ -182,22 +182,24 @@ class _Insert:
         fields = self._model._meta.concrete_fields
         return [(str(field.column), field.db_type(connection) or "") for field in fields]
 
+    # Names are those of our own tables and columns; the values are one parameter.
+
     def postgresql(self, then: str = "") -> str:
-        names = ", ".join(name for name, _ in self._columns())
-        typed = ", ".join(f"{name} {type_.split(' GENERATED')[0]}" for name, type_ in self._columns())
-        return (  # noqa: S608  # names of our own tables and columns; values are the one parameter
-            f"WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS r({typed})){then} "
-            f"INSERT INTO {self._model._meta.db_table} ({names}) SELECT {names} FROM given "
-            "ON CONFLICT (id) DO NOTHING"
-        )
+        columns = self._columns()
+        names = ", ".join(name for name, _ in columns)
+        typed = ", ".join(f"{name} {type_}" for name, type_ in columns)
+        given = f"WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS r({typed})){then}"  # noqa: S608
+        return f"{given} {self._into(names)} SELECT {names} FROM given ON CONFLICT (id) DO NOTHING"  # noqa: S608
 
     def sqlite(self) -> str:
         names = ", ".join(name for name, _ in self._columns())
         values = ", ".join(f"json_extract(value, '$.{name}')" for name, _ in self._columns())
-        return (  # noqa: S608
-            f"INSERT INTO {self._model._meta.db_table} ({names}) SELECT {values} FROM json_each(%s) "
-            "WHERE true ON CONFLICT (id) DO NOTHING"
+        return (
+            f"{self._into(names)} SELECT {values} FROM json_each(%s) WHERE true ON CONFLICT (id) DO NOTHING"
         )
+
+    def _into(self, names: str) -> str:
+        return f"INSERT INTO {self._model._meta.db_table} ({names})"
 
 
 _INSERT_OPEN = _Insert(OpenCall)

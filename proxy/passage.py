@@ -26,8 +26,8 @@ from proxy.call import Fields
 from proxy.reported import UpstreamReported
 from proxy.usage import Usage
 
-# Fields that servers add for themselves: llama.cpp server README (timings, __verbose), vLLM's OpenAI-compatible
-# server docs (kv_transfer_params, prompt_token_ids, token_ids, prompt_logprobs); both read 2026-11.
+# Fields that servers add for themselves: llama.cpp server README (timings, __verbose), vLLM's docs of its
+# OpenAI-compatible server (kv_transfer_params, prompt_token_ids, token_ids, prompt_logprobs); 2026-11.
 PRIVATE = frozenset(
     {"timings", "__verbose", "generation_settings", "kv_transfer_params"}
     | {"prompt_token_ids", "token_ids", "prompt_logprobs"}

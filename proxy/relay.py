@@ -16,21 +16,24 @@ import logging
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from accounts.errors import ApiError
-from accounts.keys import Caller, KeyCache
+from accounts.keys import Caller, InvalidCredential, KeyCache
 from proxy import canned, errors, sse
 from proxy.admission import Status, Ticket, admit
-from proxy.call import Call
+from proxy.call import Call, NotOffered
 from proxy.dialects import openai
 from proxy.endpoints.endpoint import LARGE_BYTES, Endpoint
 from proxy.http import ClientLeft, Reply, Request, Watch
 from proxy.intake import BODY_CREDENTIAL, Held, NoCredential, header_credential, one_credential
 from proxy.ledger import Ledger
 from proxy.passage import Garbled, Passage, Truncated
+from proxy.prompts import render, with_system_prompt
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing, Target
 from proxy.upstream import Exchange, Outgoing, Unreachable, Upstreams
@@ -109,10 +112,22 @@ class Relay:
         caller = await self.keys.authenticate(credential) if credential else None
         body = await endpoint.read(request)
         if caller is None and BODY_CREDENTIAL not in body:
-            raise NoCredential
+            caller = await self.without_credential()
         call, inside = await endpoint.understand(body, request.header(b"content-type"))
         credential = one_credential(credential, inside)
-        return caller or await self.keys.authenticate(credential), call
+        if caller is None:
+            caller = await (self.keys.authenticate(credential) if credential else self.without_credential())
+        if caller.system_prompt:
+            now = datetime.now(ZoneInfo(caller.timezone))
+            call = with_system_prompt(call, render(caller.system_prompt, now))
+        return caller, call
+
+    async def without_credential(self) -> Caller:
+        """The public tenant, where there is one. Raises NoCredential, DatabaseUnavailable."""
+        try:
+            return await self.keys.public()
+        except InvalidCredential:
+            raise NoCredential from None
 
     async def _exchange(
         self, call: Call, plan: Plan, ticket: Ticket, request: Request, reply: Reply, connections: ExitStack
@@ -160,6 +175,8 @@ class Relay:
     async def _open(self, call: Call, target: Target) -> Exchange:
         if target.dialect == "demo":
             return canned.open_demo(call)
+        if call.endpoint == "responses" and target.responses == "chat":
+            raise NotOffered(f"The model '{call.model}' does not answer /responses here; use chat.", "model")
         content_type, body = openai.request(call, target.model)
         headers = {"content-type": content_type, "accept-encoding": "identity", **dict(target.headers)}
         outgoing = Outgoing("POST", target.base_url + call.path, body, headers)

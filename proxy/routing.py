@@ -20,6 +20,7 @@ from django.db.models import Prefetch
 
 from accounts import database
 from accounts.keys import Caller
+from proxy.addresses import is_link_local
 from proxy.models import Model, Price, Route, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 from proxy.usage import Price as TokenPrice
@@ -210,7 +211,10 @@ def _candidates(routes: Iterable[Route]) -> tuple[Candidate, ...]:
 
 
 def _candidate(route: Route) -> Candidate | None:
-    """None for an upstream whose key does not open: the others go on serving."""
+    """None for an upstream that cannot be called: the others go on serving."""
+    if is_link_local(urlsplit(route.upstream.base_url).hostname or ""):
+        logger.error("Upstream %s has a link-local address: it is not called.", route.upstream.name)
+        return None
     try:
         target = _target(route.upstream, route.upstream_model)
     except SealBroken:

@@ -1,8 +1,8 @@
 """Work beside the calls, each piece idempotent: run by Celery's beat, or by the serving process itself.
 
-Reaping: an open call whose worker has not beaten for DEAD_AFTER is settled as one estimated record. A process
-that has itself just come (or come back) to the database does not reap until DEAD_AFTER has passed, so that
-after an outage every living worker can first bring in what it knows.
+Reaping: an open call whose worker has not beaten for DEAD_AFTER is settled as one estimated record. The first
+reaper to see the database after an absence of that length settles nothing, and leaves it to the next round:
+so every living worker can first beat, and bring in what it has on disk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 def housekeeping() -> None:
     """All of it. Raises django.db.OperationalError or DatabaseUnavailable when the database is away."""
-    drain_spools()
     reap()
     make_partitions(timezone.now())
     Worker.objects.filter(kind="web", seen_at__lt=Now() - timedelta(days=1)).delete()
@@ -44,12 +43,14 @@ def _living() -> set[UUID]:
 
 
 def drain_spools() -> int:
-    """Brings in what dead workers of this machine left in their spools; how many records."""
+    """Brings in what dead workers left in the spools of this machine; how many records. Each serving process
+    does it with its heartbeat: another machine's housekeeping does not reach this one's disk."""
     directory = Path(settings.DATA_DIR) / "spool"
-    if not directory.exists():
+    spools = list(directory.glob("*.jsonl"))
+    if not spools:
         return 0
     living = {str(worker) for worker in _living()}
-    return sum(ledger.drain(file) for file in directory.glob("*.jsonl") if file.stem not in living)
+    return sum(ledger.drain(file) for file in spools if file.stem not in living)
 
 
 def reap() -> int:

@@ -2,8 +2,8 @@
 
 One narrow door: send these bytes with these headers to that address; get the status, the headers and the
 pieces of the body as they arrive; close. No redirects, no decompression, no cookies, no proxies from the
-environment. Addresses come from operators' rows; link-local ones are refused after the name is resolved,
-and the address that was checked is the one connected to.
+environment. Addresses come from operators' rows. Link-local ones are refused: written as such when the row
+is read (proxy/routing.py), else after the name is resolved, and what was checked is what is connected to.
 """
 
 from __future__ import annotations
@@ -125,8 +125,6 @@ class Upstreams:
     async def open(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
         """Sends it and waits for the status. Raises Unreachable, ConnectTimeout, Silent."""
         url = URL(outgoing.url)
-        if is_link_local(url.host or ""):  # An address written as such never reaches the resolver.
-            raise Unreachable("a link-local address")
         try:
             async with asyncio.timeout(timeouts.first_byte):
                 response = await self._session.request(
