@@ -84,7 +84,7 @@ class Ticket:
             **{name: self._opened[name] for name in KEPT},
             "status": ending.status,
             "status_code": ending.status_code,
-            "error_code": ending.error_code[:64],
+            "error_code": _plain(ending.error_code),
             "upstream": ending.upstream,
             "upstream_model": ending.upstream_model,
             "attempts": ending.attempts,
@@ -113,6 +113,11 @@ class Ticket:
 
     def _elapsed_milliseconds(self) -> int:
         return round((time.monotonic() - self._started) * 1000)
+
+
+def _plain(code: str) -> str:
+    """An error code as the ledger takes it: an upstream may have written it."""
+    return "".join(character for character in code[:64] if character.isprintable())
 
 
 async def admit(

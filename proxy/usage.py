@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-_MAX_COUNT = 2**53
+# More than any call can use, and little enough that its cost fits the column whatever the price.
+_MAX_COUNT = 10**9
 _BYTES_PER_TOKEN = 4
 _IMAGE_TOKENS = 1000
 _INLINE_DATA = re.compile(rb'data:[^"\\]{0,200};base64,[^"\\]*')
