@@ -81,7 +81,7 @@ def test_it_writes_its_log_as_one_json_object_a_line(gateway: Gateway) -> None:
     assert httpx.get(f"{gateway.url}/static/admin/css/base.css", trust_env=False).status_code == 200
     lines = gateway.log().splitlines()
     assert lines
-    assert all(line.startswith('{"time": ') for line in lines), "\n".join(lines)
+    assert all(line.startswith('{"time":') for line in lines), "\n".join(lines)
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.postgres)])
