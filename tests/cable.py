@@ -15,7 +15,7 @@ from tests.services import free_port
 
 
 class Cable:
-    """Listens on a port of 127.0.0.1 and forwards to the server of `url`. Threads, so that it needs no loop."""
+    """Listens on a port of 127.0.0.1 and forwards to the server of `url`, by threads: it needs no loop."""
 
     def __init__(self, url: str) -> None:
         self.port = free_port()

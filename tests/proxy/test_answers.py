@@ -6,11 +6,12 @@ import time
 import httpx
 import pytest
 from openai import OpenAI
+from openai.types.chat import ChatCompletionUserMessageParam
 
 from tests.server import UPSTREAM_API_KEY, Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
-MESSAGES = [{"role": "user", "content": "Say something."}]
+MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Say something."}]
 
 
 def chat(person: Person, model: str, path: str = "/v1/chat/completions", **more: object) -> httpx.Response:
@@ -79,13 +80,13 @@ def test_it_gives_its_own_id_model_and_request_id(alice: Person) -> None:
     "options", ["crlf", "cr", "piece=1", "piece=7", "spaces", "escaped", "comments", "null_first"]
 )
 def test_it_streams_whatever_the_upstream_writes_like(alice: Person, options: str) -> None:
-    plain = alice.sdk.chat.completions.create(model="gpt-test+escaped", messages=MESSAGES)  # type: ignore[call-overload]
-    stream = alice.sdk.chat.completions.create(  # type: ignore[call-overload]
+    plain = alice.sdk.chat.completions.create(model="gpt-test+escaped", messages=MESSAGES)
+    stream = alice.sdk.chat.completions.create(
         model=f"gpt-test+escaped+{options}", messages=MESSAGES, stream=True
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
     assert text
-    assert len(text.split()) == len(plain.choices[0].message.content.split())
+    assert len(text.split()) == len((plain.choices[0].message.content or "").split())
 
 
 def test_every_event_arrives_on_its_own(alice: Person) -> None:
@@ -229,4 +230,4 @@ def test_it_lists_the_models_of_the_upstream_and_its_own(alice: Person) -> None:
 
 def test_the_security_key_works_as_the_sdks_key(gateway: Gateway, alice: Person) -> None:
     with OpenAI(api_key=alice.security_key, base_url=f"{gateway.url}/v1", max_retries=0) as sdk:
-        assert sdk.chat.completions.create(model="gpt-test", messages=MESSAGES).id  # type: ignore[arg-type]
+        assert sdk.chat.completions.create(model="gpt-test", messages=MESSAGES).id

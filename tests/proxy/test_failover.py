@@ -9,8 +9,8 @@ CHAT = "/v1/chat/completions"
 
 
 def routed(gateway: Gateway, upstream: ScriptedUpstream, name: str, *routes: dict[str, object]) -> None:
-    """Makes the model `name` with these routes; upstreams `up-a`, `up-b` are two names of the scripted one."""
-    upstreams = [
+    """Makes the model `name` with these routes; `up-a` and `up-b` are two names of the scripted upstream."""
+    upstreams: list[object] = [
         {"name": each, "dialect": "openai", "base_url": upstream.url, "api_key": f"key-{each}"}
         for each in ("up-a", "up-b")
     ]

@@ -1,12 +1,21 @@
 """A real llama.cpp server behind the gateway: another's code, another's habits."""
 
 import pytest
+from openai.types.chat import ChatCompletionFunctionToolParam, ChatCompletionUserMessageParam
 
 from tests.conftest import StartGateway
 from tests.server import Gateway, Person
 
-HELLO = [{"role": "user", "content": "Say hello in exactly 3 words."}]
 MODEL = "memo"
+HELLO = "Say hello in exactly 3 words."
+MESSAGES: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": HELLO}]
+WEATHER: ChatCompletionFunctionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
 
 pytestmark = pytest.mark.slow
 
@@ -29,16 +38,17 @@ def clean(text: str) -> str:
 
 
 def chat(caller: Person, stream: bool) -> tuple[str, str]:
-    body = {"model": MODEL, "messages": HELLO, "stream": stream, "stream_options": {"include_usage": True}}
+    body = {"model": MODEL, "messages": MESSAGES, "stream": stream, "stream_options": {"include_usage": True}}
     response = caller.http.post("/v1/chat/completions", json=body)
     return clean(response.text), response.headers["x-request-id"]
 
 
 def test_it_chats_and_counts_the_servers_own_numbers(behind: Gateway, caller: Person) -> None:
-    made = caller.sdk.chat.completions.with_raw_response.create(model=MODEL, messages=HELLO)  # type: ignore[call-overload]
+    made = caller.sdk.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES)
     answer = made.parse()
     record = behind.usage_of(made.headers["x-request-id"])
     assert (answer.choices[0].message.content, answer.model) == ("Hello to you", MODEL)
+    assert answer.usage is not None
     assert (record["input_tokens"], record["output_tokens"]) == (
         answer.usage.prompt_tokens,
         answer.usage.completion_tokens,
@@ -48,7 +58,7 @@ def test_it_chats_and_counts_the_servers_own_numbers(behind: Gateway, caller: Pe
 
 
 def test_it_streams_a_chat(behind: Gateway, caller: Person) -> None:
-    stream = caller.sdk.chat.completions.create(model=MODEL, messages=HELLO, stream=True)  # type: ignore[call-overload]
+    stream = caller.sdk.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Hello to you"
     text, request_id = chat(caller, stream=True)
     record = behind.usage_of(request_id)
@@ -65,7 +75,7 @@ def test_it_completes(behind: Gateway, caller: Person) -> None:
 
 
 def test_it_answers_responses(behind: Gateway, caller: Person) -> None:
-    made = caller.sdk.responses.with_raw_response.create(model=MODEL, input=HELLO[0]["content"])
+    made = caller.sdk.responses.with_raw_response.create(model=MODEL, input=HELLO)
     record = behind.usage_of(made.headers["x-request-id"])
     assert made.parse().output_text == "Hello to you"
     assert record["output_tokens"] > 0
@@ -74,29 +84,26 @@ def test_it_answers_responses(behind: Gateway, caller: Person) -> None:
 
 
 def test_it_streams_responses_that_the_server_writes_sparsely(caller: Person) -> None:
-    with caller.sdk.responses.stream(model=MODEL, input=HELLO[0]["content"]) as stream:
+    with caller.sdk.responses.stream(model=MODEL, input=HELLO) as stream:
         events = list(stream)
         final = stream.get_final_response()
-    assert [event.type for event in events][0] == "response.created"
+    assert events[0].type == "response.created"
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert (final.output_text, final.model) == ("Hello to you", MODEL)
-    body = {"model": MODEL, "input": HELLO[0]["content"], "stream": True}
+    body = {"model": MODEL, "input": HELLO, "stream": True}
     clean(caller.http.post("/v1/responses", json=body).text)
 
 
 def test_it_calls_a_tool(caller: Person) -> None:
-    function = {
-        "name": "get_weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    }
     answer = caller.sdk.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": "weather?"}],
-        tools=[{"type": "function", "function": function}],  # type: ignore[list-item]
+        tools=[WEATHER],
     )
     calls = answer.choices[0].message.tool_calls
     assert calls is not None
-    assert calls[0].function.name == "get_weather"  # type: ignore[union-attr]
+    assert calls[0].type == "function"
+    assert calls[0].function.name == "get_weather"
 
 
 def test_its_path_is_not_among_the_models(caller: Person) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -71,7 +72,8 @@ def test_every_cut_gives_the_same_bytes_and_usage() -> None:
 def test_it_leaves_the_bytes_of_a_chunk_as_they_were() -> None:
     passage = chat()
     passage.feed(chunk("first"))
-    odd = b'data: {"id":"chatcmpl-theirs","n":12345678901234567890123, "model":"/disk/model.gguf", "choices":[]}\n\n'
+    odd = b'data: {"id":"chatcmpl-theirs","n":12345678901234567890123, '
+    odd += b'"model":"/disk/model.gguf", "choices":[]}\n\n'
     expected = odd.replace(b"chatcmpl-theirs", b"chatcmpl-ours").replace(b"/disk/model.gguf", b"public")
     assert passage.feed(odd) == expected
 
@@ -108,7 +110,8 @@ def test_it_keeps_the_last_choice_when_usage_rides_on_it() -> None:
 @pytest.mark.parametrize("name", ["timings", "token_ids", "kv_transfer_params", "__verbose"])
 def test_it_takes_out_private_fields(name: str) -> None:
     inside = chunk("b").replace(b'"index":0', b'"index":0,"%b":[1,2]' % name.encode())
-    out = run(chat(), chunk("a", **{name: {"path": "/x"}}) + inside + chunk(finish="stop") + sse.DONE)
+    private: dict[str, Any] = {name: {"path": "/x"}}
+    out = run(chat(), chunk("a", **private) + inside + chunk(finish="stop") + sse.DONE)
     assert name.encode() not in out
     assert b'"b"' in out
 

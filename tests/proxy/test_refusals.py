@@ -50,7 +50,7 @@ def test_no_key_is_401(gateway: Gateway, path: str) -> None:
 
 @pytest.mark.parametrize("key", ["sk-unknown", "x", "with space", "a" * 513, "Basic abc", "\x80"])
 def test_an_unknown_key_is_401(gateway: Gateway, key: str) -> None:
-    headers = {"authorization": f"Bearer {key}".encode("latin-1")}
+    headers = {b"authorization": f"Bearer {key}".encode("latin-1")}
     refused(httpx.post(gateway.url + CHAT, json=GOOD, headers=headers), 401, "invalid_api_key")
 
 
