@@ -16,7 +16,7 @@ from uuid import UUID
 
 from accounts.keys import Caller
 from proxy.call import Call
-from proxy.ledger import Ledger, timestamp
+from proxy.ledger import Ledger, Row, timestamp
 from proxy.models import UsageRecord
 from proxy.routing import Target
 from proxy.usage import Price, Usage, cost_nano_usd
@@ -60,24 +60,32 @@ class Ending:
 class Ticket:
     """An admission that must be settled."""
 
-    def __init__(self, call: Call, opened: dict[str, Any], price: Price | None, ledger: Ledger) -> None:
+    def __init__(
+        self, call: Call, caller: Caller, opened: Row, *, price: Price | None, ledger: Ledger
+    ) -> None:
+        self.call = call
+        self.caller = caller
+        self.id = UUID(opened["id"])
         self.ending = Ending()
-        self._call = call
+        self.record: Row = {}  # once it is settled
         self._opened = opened
         self._price = price
         self._ledger = ledger
         self._started = time.monotonic()
 
-    def first_byte(self) -> None:
-        """The upstream's first byte has come."""
-        if self.ending.first_byte_milliseconds is None:
-            self.ending.first_byte_milliseconds = self._elapsed_milliseconds()
+    def first_byte(self) -> bool:
+        """A byte of the answer has come; whether it was the first."""
+        if self.ending.first_byte_milliseconds is not None:
+            return False
+        self.ending.first_byte_milliseconds = self._elapsed_milliseconds()
+        return True
 
     async def settle(self) -> None:
         """Returns once the usage record is in the database, or safe on disk."""
-        await asyncio.shield(self._ledger.settle(self._record()))
+        self.record = self._made_record()
+        await asyncio.shield(self._ledger.settle(self.record))
 
-    def _record(self) -> dict[str, Any]:
+    def _made_record(self) -> Row:
         ending = self.ending
         usage, estimated = self._usage()
         return {
@@ -107,9 +115,9 @@ class Ticket:
             return ending.usage, False
         if ending.status is Status.FAILED and ending.first_byte_milliseconds is None:
             return Usage(input_tokens=0, output_tokens=0), False
-        if self._call.audio is not None:
-            return Usage(audio_milliseconds=self._call.audio.milliseconds), not self._call.audio.exact
-        return Usage(self._call.input_tokens_estimate, output_tokens=ending.output_tokens_estimate), True
+        if self.call.audio is not None:
+            return Usage(audio_milliseconds=self.call.audio.milliseconds), not self.call.audio.exact
+        return Usage(self.call.input_tokens_estimate, output_tokens=ending.output_tokens_estimate), True
 
     def _elapsed_milliseconds(self) -> int:
         return round((time.monotonic() - self._started) * 1000)
@@ -138,4 +146,4 @@ async def admit(
         "input_tokens_estimate": call.input_tokens_estimate,
     }
     await ledger.open(opened)
-    return Ticket(call, opened, price, ledger)
+    return Ticket(call, caller, opened, price=price, ledger=ledger)

@@ -83,7 +83,7 @@ stop = PLANE.stop
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers one request on a path that `claims` is true of."""
-    request = Request(scope, receive)
+    request = Request(scope, receive, settings.TRUSTED_PROXIES)
     reply = Reply(request, send, _CORS)
     try:
         await _answer(request, reply)

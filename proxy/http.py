@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs
@@ -22,6 +23,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Network = IPv4Network | IPv6Network
 
 MAX_HEADER_BYTES = 16 * 1024
 BODY_SECONDS = 60.0
@@ -53,23 +55,58 @@ class TotalTimeout(Exception):
     """The call took too long in all."""
 
 
-class Request:
-    """One HTTP request. `id` is minted here; an id that the client sends is never a key of ours."""
+def client_ip(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
+    """The right-most address, of those in `forwarded` (x-forwarded-for) and then the peer's, that is not in a
+    trusted network: what stands left of it, anybody may have written. Where something that is no address
+    comes first, the one to its right.
+    """
+    believed = peer
+    for text in (peer, *reversed(forwarded.split(","))):
+        address = _address(text.strip())
+        if address is None:
+            break
+        believed = str(address)
+        if not any(address in network for network in trusted):
+            break
+    return believed
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IPv4 address that a dual socket wraps into IPv6 comes out as what it is."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class Request:
+    """One HTTP request. `id` is minted here; an id that the client sends is never a key of ours.
+
+    What proxies in the `trusted` networks say of the client's address is believed.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, trusted: Sequence[Network] = ()) -> None:
         self.id: UUID = uuid7()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.header_list: list[Header] = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(self.header_list)
-        self.client_ip: str = (scope.get("client") or ("", 0))[0]
         self.started = time.monotonic()
         self.receive = receive
         self._query: bytes = scope.get("query_string", b"")
+        self._peer: str = (scope.get("client") or ("", 0))[0]
+        self._trusted = trusted
 
     def header(self, name: bytes) -> str:
         """The header's value, "" when it is absent. Bytes that are not Latin-1 text do not exist in HTTP."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def client_ip(self) -> str:
+        """The client's address, "" where it is not known. Worked out when it is asked for."""
+        lines = [value for name, value in self.header_list if name == b"x-forwarded-for"]
+        return client_ip(self._peer, b",".join(lines).decode("latin-1"), self._trusted)
 
     @property
     def header_bytes(self) -> int:
@@ -186,8 +223,8 @@ class Watch:
     """
 
     def __init__(self, request: Request, reply: Reply, *, streams: bool, total_seconds: float) -> None:
+        self.reply = reply
         self._request = request
-        self._reply = reply
         self._streams = streams
         self._deadline = request.started + total_seconds
         self._idle_seconds: float | None = None
@@ -248,8 +285,8 @@ class Watch:
         return None
 
     def _keep_alive_due(self, now: float) -> float:
-        silent_since = self._reply.sent_at or self._request.started
+        silent_since = self.reply.sent_at or self._request.started
         if now - silent_since < KEEP_ALIVE_SECONDS:
             return silent_since + KEEP_ALIVE_SECONDS
-        self._keeping = self._loop.create_task(self._reply.keep_alive())
+        self._keeping = self._loop.create_task(self.reply.keep_alive())
         return now + KEEP_ALIVE_SECONDS

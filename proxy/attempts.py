@@ -1,0 +1,99 @@
+"""From a plan to an upstream that takes the call: attempts, backoff, failover; all before the first byte."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import ExitStack
+
+from proxy import canned
+from proxy.admission import Ticket
+from proxy.call import Call, NotOffered
+from proxy.dialects import openai
+from proxy.reported import UpstreamReported, read_error
+from proxy.routing import Plan, Routing, Target
+from proxy.upstream import Exchange, Outgoing, Unreachable, Upstreams
+
+ATTEMPTS = 3
+FIRST_BACKOFF_SECONDS = 0.5
+MAX_RETRY_AFTER_SECONDS = 10.0
+# What another try, or another target, may mend; the credentials there are the operator's.
+_TRY_ELSEWHERE = frozenset({401, 403, 407, 408, 429, 500, 502, 503, 504, 529})
+_TRY_AGAIN = _TRY_ELSEWHERE - {401, 403, 407}
+
+
+async def connect(
+    ticket: Ticket, plan: Plan, *, routing: Routing, upstreams: Upstreams, connections: ExitStack
+) -> tuple[Target, Exchange]:
+    """The first target that takes the call, and its answer from the status on; `connections` closes it.
+
+    Raises the last target's failure when none does: Unreachable, Silent, UpstreamReported.
+    """
+    failure: Unreachable | UpstreamReported | None = None
+    for number, target in enumerate(_tries(plan.targets)):
+        if failure is not None and not await _worth_another(failure, number, plan):
+            break
+        try:
+            exchange = await _open(ticket.call, target, upstreams)
+        except Unreachable as error:
+            failure = error
+            ticket.ending.attempt(target, type(error).__name__)
+            routing.failed(target)
+            continue
+        connections.callback(exchange.close)
+        ticket.ending.attempt(target, str(exchange.status))
+        if 200 <= exchange.status < 300 and not exchange.encoded:
+            routing.succeeded(target)
+            return target, exchange
+        failure = await _refusal(exchange, target, ticket.call)
+        if failure.status in _TRY_ELSEWHERE:
+            routing.failed(target, _seconds(failure.retry_after))
+    assert failure is not None  # A plan has at least one target.
+    raise failure
+
+
+def _tries(targets: tuple[Target, ...]) -> list[Target]:
+    """Each target once, and in the same order again until there are ATTEMPTS."""
+    return [targets[number % len(targets)] for number in range(max(ATTEMPTS, len(targets)))]
+
+
+async def _open(call: Call, target: Target, upstreams: Upstreams) -> Exchange:
+    if target.dialect == "demo":
+        return canned.open_demo(call)
+    if call.endpoint == "responses" and target.responses == "chat":
+        raise NotOffered(f"The model '{call.model}' does not answer /responses here; use chat.", "model")
+    content_type, body = openai.request(call, target.model)
+    headers = {"content-type": content_type, "accept-encoding": "identity", **dict(target.headers)}
+    outgoing = Outgoing("POST", target.base_url + call.path, body, headers)
+    return await upstreams.open(outgoing, target.timeouts)
+
+
+async def _worth_another(failure: Unreachable | UpstreamReported, number: int, plan: Plan) -> bool:
+    """Whether to go on after `failure`, having waited as long as is due: a target not tried yet waits for
+    nothing, and may mend what the same one again would not."""
+    fresh = number < len(plan.targets)
+    asked = 0.0
+    if isinstance(failure, UpstreamReported):
+        asked = _seconds(failure.retry_after) or 0.0
+        if failure.status not in (_TRY_ELSEWHERE if fresh else _TRY_AGAIN):
+            return False
+    if fresh:
+        return True
+    if asked > MAX_RETRY_AFTER_SECONDS:
+        return False
+    backoff = FIRST_BACKOFF_SECONDS * 2 ** (number - len(plan.targets))
+    await asyncio.sleep(max(backoff * random.uniform(0.5, 1), asked))
+    return True
+
+
+async def _refusal(exchange: Exchange, target: Target, call: Call) -> UpstreamReported:
+    """What the upstream answered in place of an answer; one that is encoded cannot be read."""
+    status = exchange.status if exchange.status >= 300 else 502
+    refusal = UpstreamReported(read_error(await exchange.whole()), status, exchange.retry_after)
+    refusal.tidy(target.model, call.model, target.private)
+    return refusal
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds of a `retry-after` header; its other form, a date, is not asked for by any upstream seen."""
+    return float(retry_after) if retry_after and retry_after.isdigit() else None
