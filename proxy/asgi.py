@@ -94,8 +94,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _answer(request: Request, reply: Reply) -> None:
-    if request.method == "OPTIONS" and b"origin" in request.headers:
-        return await reply.whole(204, b"text/plain", b"", _PREFLIGHT)
+    if request.method == "OPTIONS":
+        wanted = request.headers.get(b"access-control-request-headers", b"*, authorization")
+        allowed = (b"access-control-allow-headers", wanted)
+        return await reply.whole(204, b"text/plain", b"", (*_PREFLIGHT, allowed))
     if request.header_bytes > MAX_HEADER_BYTES:
         raise errors.HeadersTooLarge
     bare = route(request.path)
@@ -127,6 +129,5 @@ _CORS: tuple[Header, ...] = (
 )
 _PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
-    (b"access-control-allow-headers", b"*, authorization"),
     (b"access-control-max-age", b"86400"),
 )
