@@ -137,6 +137,9 @@ def test_a_preflight_needs_no_key(gateway: Gateway) -> None:
     assert response.status_code == 204
     assert response.headers["access-control-allow-origin"] == "*"
     assert "authorization" in response.headers["access-control-allow-headers"]
+    headers = {"origin": "https://app.test", "access-control-request-headers": "x-odd,authorization"}
+    response = httpx.options(f"{gateway.url}/v1/models", headers=headers)
+    assert response.headers["access-control-allow-headers"] == "x-odd,authorization"
 
 
 def test_an_answer_may_be_read_by_a_page(alice: Person) -> None:
