@@ -115,7 +115,8 @@ def _owner() -> str:
 
 def environment_rows(*, owner: str, is_new: bool) -> list[Row]:
     """What the environment asks for. A key is made up only for a tenant that `is_new`."""
-    rows = [Row(Kind.TENANT, (_DEFAULT,), initial={"name": "Default"})]
+    access: Values = {} if settings.PUBLIC_ACCESS is None else {"public": settings.PUBLIC_ACCESS}
+    rows = [Row(Kind.TENANT, (_DEFAULT,), access, {"name": "Default"})]
     if is_new or settings.BOOTSTRAP_API_KEY:
         rows.append(Row(Kind.MEMBER, (_DEFAULT, owner), initial={"role": "owner"}))
         given = _secret("BOOTSTRAP_API_KEY", settings.BOOTSTRAP_API_KEY)

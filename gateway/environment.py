@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Default = TypeVar("Default", float, None)
+Flag = TypeVar("Flag", bool, None)
 
 _LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
 _QUOTED = re.compile(r"""(?P<quote>["'])(?P<text>.*)(?P=quote)\s*(?:#.*)?""")
@@ -82,7 +83,7 @@ class Environment:
         """A list parted by commas."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
 
-    def flag(self, name: str, default: bool) -> bool:
+    def flag(self, name: str, default: Flag) -> bool | Flag:
         value = self.optional(name)
         if value is None:
             return default

@@ -169,3 +169,18 @@ def test_it_names_the_variable_that_cannot_be_meant(settings: Settings, name: st
     setattr(settings, name, value)
     with pytest.raises(Mistakes, match=name):
         bootstrap()
+
+
+def test_it_opens_the_default_tenant_to_everybody_and_closes_it_only_when_told_to(settings: Settings) -> None:
+    bootstrap()
+    assert not Tenant.objects.get(slug="default").public
+    for asked, public in ((True, True), (None, True), (False, False), (None, False)):
+        settings.PUBLIC_ACCESS = asked
+        bootstrap()
+        assert Tenant.objects.get(slug="default").public is public
+
+
+def test_it_makes_a_public_tenant_the_first_time_too(settings: Settings) -> None:
+    settings.PUBLIC_ACCESS = True
+    bootstrap()
+    assert Tenant.objects.get(slug="default").public
