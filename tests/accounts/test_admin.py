@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+from secrets import token_hex
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 
@@ -59,6 +61,26 @@ def test_it_shows_the_secret_of_a_new_security_key_once(operator: Client, acme: 
     with operator_scope():
         assert SecurityKey.objects.get().digest == keys.digest(secret)
     assert secret not in text(operator, url("securitykey", "changelist"))
+
+
+def test_it_keeps_a_new_secret_out_of_the_database_however_much_there_is_to_tell(
+    operator: Client, acme: Tenant
+) -> None:
+    with operator_scope():
+        for number in range(30):
+            keys.make_security_key(acme, f"{number} {token_hex(40)}")
+        chosen = [str(key.pk) for key in SecurityKey.objects.all()]
+    address = url("securitykey", "changelist")
+    operator.post(address, {"action": "revoke", "_selected_action": chosen})
+    operator.post(url("securitykey", "add"), {"tenant": str(acme.id), "name": "main"})
+    kept = str([session.get_decoded() for session in Session.objects.all()])
+    [secret] = SECRET.findall(text(operator, address))
+    assert secret not in kept
+
+
+def test_it_shows_a_new_secret_to_no_script_of_a_page(operator: Client, acme: Tenant) -> None:
+    answer = operator.post(url("securitykey", "add"), {"tenant": str(acme.id), "name": "main"})
+    assert answer.cookies["messages"]["httponly"]
 
 
 def test_it_makes_no_key_for_somebody_of_another_tenant(
