@@ -193,3 +193,22 @@ class Reader:
     def rest(self) -> bytes:
         self._thread.join(20)
         return b"".join(self._pieces)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("options", "last"), [("delay=16500", "[DONE]"), ("delay=16500+status=400", "error")])
+def test_a_stream_that_is_slow_to_begin_is_kept_alive(
+    gateway: Gateway, alice: Person, options: str, last: str
+) -> None:
+    body = {"model": f"gpt-test+{options}", "messages": MESSAGES, "stream": True}
+    began = time.monotonic()
+    with alice.http.stream("POST", CHAT, json=body) as response:
+        pieces = response.iter_raw()
+        first = next(pieces)
+        waited = time.monotonic() - began
+        rest = b"".join(pieces).decode()
+    assert first == b": keep-alive\n\n"
+    assert 14.5 < waited < 16.5
+    assert (response.status_code, last in rest) == (200, True)
+    assert gateway.usage_of(response.headers["x-request-id"])["status"] in ("completed", "failed")
