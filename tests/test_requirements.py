@@ -12,19 +12,23 @@ from tests.server import PROJECT, plain_environment
 # Imports what serves and what Celery is, with the packages that are named out of reach.
 IMPORTS = """
 import importlib, sys
+from importlib.machinery import PathFinder
 from importlib.metadata import packages_distributions
 
-owners, out_of_reach = packages_distributions(), set(sys.argv[1:])
+OWNERS, OUT_OF_REACH = packages_distributions(), set(sys.argv[1:])
 
-class OutOfReach:
-    def find_spec(self, name, path=None, target=None):
-        packages = {owner.lower().replace("_", "-") for owner in owners.get(name.partition(".")[0], ())}
-        if packages and packages <= out_of_reach:
-            raise ModuleNotFoundError(f"requirements/base.txt does not install {name}")
+class WithinReach(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        packages = {owner.lower().replace("_", "-") for owner in OWNERS.get(name.partition(".")[0], ())}
+        return None if packages and packages <= OUT_OF_REACH else PathFinder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, OutOfReach())
-for name in ("uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "gateway.asgi", "gateway.celery",
-             "celery.bin.worker", "celery.bin.beat", "celery.concurrency.thread", "kombu.transport.redis"):
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithinReach
+for name in (
+    "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "gateway.asgi",
+    "gateway.celery", "celery.bin.worker", "celery.bin.beat", "celery.concurrency.thread",
+    "kombu.transport.redis",
+):
     importlib.import_module(name)
 """
 
