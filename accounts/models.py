@@ -1,4 +1,4 @@
-"""Who may call: users, tenants, memberships, and the two kinds of credential.
+"""Who may call and how much: users, tenants, memberships, the two kinds of credential, limits, budgets.
 
 Invariant: a row with a `tenant` is reached through `.of(tenant)`; on Postgres the database holds
 this too (accounts/tenancy.py). Changes to rows that the data plane caches are announced to every
@@ -7,21 +7,42 @@ process in the transaction that makes them (accounts/changes.py).
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
 import zoneinfo
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 from accounts.changes import AnnouncedModel, AnnouncedQuerySet, Installation
 from accounts.ids import uuid7
+from accounts.windows import window_start
 
-__all__ = ["ApiKey", "Credential", "Installation", "Membership", "Owned", "SecurityKey", "Tenant", "User"]
+__all__ = [
+    "ApiKey",
+    "Budget",
+    "Credential",
+    "Installation",
+    "Limit",
+    "Membership",
+    "Owned",
+    "SecurityKey",
+    "Spend",
+    "Tenant",
+    "User",
+]
+
+# Redis counts in doubles, which are exact up to 2 ** 53: room for what is spent and what is held.
+LARGEST_BUDGET_NANO_USD = 4 * 10**15
+LONGEST_QUEUE_SECONDS = 600
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -42,6 +63,19 @@ class UserManager(DjangoUserManager["User"].from_queryset(AnnouncedQuerySet)):  
     """Django's, announcing what it changes."""
 
     use_in_migrations = False
+
+    def named(self, names: Collection[str]) -> dict[str, User]:
+        """Those who are called so: by user name, or by e-mail address in whatever case."""
+        addresses = {name.lower() for name in names}
+        people = self.annotate(address=Lower("email")).filter(
+            models.Q(username__in=names) | models.Q(address__in=addresses)
+        )
+        found: dict[str, User] = {}
+        for user in people.order_by("id"):
+            for name in names:
+                if user.username == name or (user.email and user.email.lower() == name.lower()):
+                    found.setdefault(name, user)
+        return found
 
 
 class User(AnnouncedModel, AbstractUser):
@@ -158,3 +192,190 @@ class ApiKey(Credential):
         """Refuses a key for somebody who is not a member: it would never be let in."""
         if not Membership.objects.of(self.tenant_id).filter(user_id=self.user_id).exists():
             raise ValidationError("The user is not a member of the tenant.")
+
+
+def kept_name(scope: str, name: str) -> str:
+    """The name of the one that a limit or budget of this scope is for, as it is kept; "" is each of them.
+
+    Raises ValidationError for a name that nobody and nothing of that scope can have.
+    """
+    if not name:
+        return ""
+    if scope == "tenant":
+        raise ValidationError("The tenant itself needs no name.")
+    if scope == "ip":
+        return _kept_address(name)
+    if scope == "model" and "*" in name:
+        raise ValidationError("One model's exact name is wanted, without *.")
+    return name.lower() if scope == "user" and "@" in name else name
+
+
+def _kept_address(text: str) -> str:
+    """In the one way to write it; an IPv4 address is one even where IPv6 carries it."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValidationError("One IP address is wanted, such as 203.0.113.7.") from None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+class Scoped(Owned):
+    """What holds for each one of a scope (user, key, …), or for the one that has this name."""
+
+    scope: str
+    name = models.CharField(
+        max_length=254,
+        blank=True,
+        help_text="A user's e-mail address, a key's or model's name, an IP; empty: each.",
+    )
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.name}" if self.name else f"each {self.scope}"
+
+    def clean(self) -> None:
+        """Refuses the name of somebody who is not there: nobody would be held to it."""
+        try:
+            self.name = kept_name(self.scope, self.name)
+        except ValidationError as error:
+            raise ValidationError({"name": error}) from None
+        if self.name and not self._is_there():
+            raise ValidationError({"name": f"The tenant has no {self.scope} of this name."})
+
+    def _is_there(self) -> bool:
+        if self.scope == "user":
+            user = User.objects.named([self.name]).get(self.name)
+            return Membership.objects.of(self.tenant_id).filter(user=user).exists()
+        if self.scope == "key":
+            tables = (ApiKey.objects, SecurityKey.objects)
+            return any(keys.of(self.tenant_id).filter(name=self.name).exists() for keys in tables)
+        return True
+
+
+class Limit(Scoped):
+    """How many calls and tokens, and how many calls at once. A null is no limit."""
+
+    class Scope(models.TextChoices):
+        TENANT = "tenant"
+        USER = "user"
+        KEY = "key"
+        IP = "ip", "IP address"
+        MODEL = "model"
+
+    class WhenExceeded(models.TextChoices):
+        REJECT = "reject"
+        QUEUE = "queue"
+
+    scope = models.CharField(max_length=8, choices=Scope.choices)
+    requests_per_second = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    requests_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    concurrent = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    when_exceeded = models.CharField(max_length=8, choices=WhenExceeded.choices, default=WhenExceeded.REJECT)
+    queue_seconds = models.PositiveSmallIntegerField(
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_QUEUE_SECONDS)],
+        help_text="How long a call waits for its turn at most, where it queues.",
+    )
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["tenant", "scope", "name"], name="one_limit"),
+            models.CheckConstraint(
+                condition=models.Q(requests_per_second__isnull=False)
+                | models.Q(requests_per_minute__isnull=False)
+                | models.Q(tokens_per_minute__isnull=False)
+                | models.Q(concurrent__isnull=False),
+                name="limit_of_something",
+                violation_error_message="Give at least one number: a limit of nothing limits nothing.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    requests_per_second__gte=1,
+                    requests_per_minute__gte=1,
+                    tokens_per_minute__gte=1,
+                    concurrent__gte=1,
+                    queue_seconds__range=(1, LONGEST_QUEUE_SECONDS),
+                ),
+                name="limit_is_positive",
+            ),
+        )
+
+
+class Budget(Scoped):
+    """How much may be spent in a day, a week, a month of the tenant's time zone, or in total."""
+
+    class Scope(models.TextChoices):
+        TENANT = "tenant"
+        USER = "user"
+        KEY = "key"
+
+    class Period(models.TextChoices):
+        DAY = "day"
+        WEEK = "week"
+        MONTH = "month"
+        TOTAL = "total"
+
+    scope = models.CharField(max_length=8, choices=Scope.choices)
+    amount_nano_usd = models.BigIntegerField(
+        validators=[MinValueValidator(1), MaxValueValidator(LARGEST_BUDGET_NANO_USD)]
+    )
+    period = models.CharField(max_length=8, choices=Period.choices)
+    allow_unpriced = models.BooleanField(
+        default=False, help_text="Let calls through whose cost nobody can tell: models without a price."
+    )
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["tenant", "scope", "name", "period"], name="one_budget"),
+            models.CheckConstraint(
+                condition=models.Q(amount_nano_usd__range=(1, LARGEST_BUDGET_NANO_USD)),
+                name="budget_is_positive",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, {self.period}"
+
+    def window_start(self, now: datetime, timezone: str) -> datetime:
+        """When the window began that `now` is in, in the tenant's time zone; given in UTC."""
+        return window_start(self.period, now, timezone)
+
+
+class SpendQuerySet(models.QuerySet["Spend"]):
+    """What tenants spend; no data plane caches it, so that nothing is announced."""
+
+    def of(self, tenant: Tenant | uuid.UUID) -> SpendQuerySet:
+        """What this tenant does."""
+        return self.filter(tenant=tenant)
+
+
+class Spend(models.Model):
+    """What one subject of a budget, such as "key:<id>", has spent in one window. Written by settlements.
+
+    The database does not check its two references: a call that ends after its budget is gone must
+    not fail the settlements that are written with it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_constraint=False)
+    budget = models.ForeignKey(
+        Budget, on_delete=models.CASCADE, related_name="spends", db_constraint=False, db_index=False
+    )
+    subject = models.CharField(max_length=255)
+    window_start = models.DateTimeField()
+    amount_nano_usd = models.BigIntegerField(default=0)
+
+    objects: ClassVar[models.Manager[Any]] = SpendQuerySet.as_manager()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["budget", "subject", "window_start"], name="one_spend"),
+        )

@@ -16,10 +16,14 @@ from django.test import Client, RequestFactory
 
 from accounts import keys
 from accounts.ids import uuid7
-from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Spend, Tenant, User
 from accounts.tenancy import OperatorScopeMiddleware, operator_scope, tenant_scope
+from accounts.windows import EVER
 
-TABLES = ("accounts_membership", "accounts_securitykey", "accounts_apikey")
+TABLES = (
+    *("accounts_membership", "accounts_securitykey", "accounts_apikey"),
+    *("accounts_limit", "accounts_budget", "accounts_spend"),
+)
 
 
 @pytest.fixture
@@ -29,6 +33,9 @@ def rows(acme: Tenant, globex: Tenant, alice: User, bob: User, charlie: User) ->
         for tenant, user in ((acme, alice), (globex, charlie)):
             keys.make_api_key(tenant, user, "ci")
             keys.make_security_key(tenant, "main")
+            Limit.objects.create(tenant=tenant, scope="key", concurrent=1)
+            budget = Budget.objects.create(tenant=tenant, scope="tenant", amount_nano_usd=1, period="total")
+            Spend.objects.create(tenant=tenant, budget=budget, subject="tenant", window_start=EVER)
 
 
 @pytest.fixture
@@ -126,7 +133,7 @@ def test_it_does_not_let_a_tenant_change_or_remove_rows_of_another(
     rows: None, acme: Tenant, globex: Tenant, table: str
 ) -> None:
     with tenant_scope(acme.id):
-        assert execute(f"UPDATE {table} SET created_at = now() WHERE tenant_id = %s", globex.id) == 0
+        assert execute(f"UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = %s", globex.id) == 0
         assert execute(f"DELETE FROM {table} WHERE tenant_id = %s", globex.id) == 0
 
 
