@@ -42,7 +42,9 @@ __all__ = [
 
 # Redis counts in doubles, which are exact up to 2 ** 53: room for what is spent and what is held.
 LARGEST_BUDGET_NANO_USD = 4 * 10**15
+LARGEST_LIMIT = 10**9
 LONGEST_QUEUE_SECONDS = 600
+_COUNT = (MinValueValidator(1), MaxValueValidator(LARGEST_LIMIT))
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -238,12 +240,9 @@ class Scoped(Owned):
 
     def clean(self) -> None:
         """Refuses the name of somebody who is not there: nobody would be held to it."""
-        try:
-            self.name = kept_name(self.scope, self.name)
-        except ValidationError as error:
-            raise ValidationError({"name": error}) from None
-        if self.name and not self._is_there():
-            raise ValidationError({"name": f"The tenant has no {self.scope} of this name."})
+        self.name = kept_name(self.scope, self.name)
+        if self.name and self._state.adding and not self._is_there():
+            raise ValidationError(f"The tenant has no {self.scope} of this name.")
 
     def _is_there(self) -> bool:
         if self.scope == "user":
@@ -270,14 +269,10 @@ class Limit(Scoped):
         QUEUE = "queue"
 
     scope = models.CharField(max_length=8, choices=Scope.choices)
-    requests_per_second = models.PositiveIntegerField(
-        null=True, blank=True, validators=[MinValueValidator(1)]
-    )
-    requests_per_minute = models.PositiveIntegerField(
-        null=True, blank=True, validators=[MinValueValidator(1)]
-    )
-    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
-    concurrent = models.PositiveIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
+    requests_per_second = models.PositiveIntegerField(null=True, blank=True, validators=_COUNT)
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=_COUNT)
+    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=_COUNT)
+    concurrent = models.PositiveIntegerField(null=True, blank=True, validators=_COUNT)
     when_exceeded = models.CharField(max_length=8, choices=WhenExceeded.choices, default=WhenExceeded.REJECT)
     queue_seconds = models.PositiveSmallIntegerField(
         default=30,
@@ -298,10 +293,10 @@ class Limit(Scoped):
             ),
             models.CheckConstraint(
                 condition=models.Q(
-                    requests_per_second__gte=1,
-                    requests_per_minute__gte=1,
-                    tokens_per_minute__gte=1,
-                    concurrent__gte=1,
+                    requests_per_second__range=(1, LARGEST_LIMIT),
+                    requests_per_minute__range=(1, LARGEST_LIMIT),
+                    tokens_per_minute__range=(1, LARGEST_LIMIT),
+                    concurrent__range=(1, LARGEST_LIMIT),
                     queue_seconds__range=(1, LONGEST_QUEUE_SECONDS),
                 ),
                 name="limit_is_positive",

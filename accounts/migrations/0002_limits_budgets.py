@@ -114,25 +114,45 @@ class Migration(migrations.Migration):
                 (
                     "requests_per_second",
                     models.PositiveIntegerField(
-                        blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)]
+                        blank=True,
+                        null=True,
+                        validators=(
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(1000000000),
+                        ),
                     ),
                 ),
                 (
                     "requests_per_minute",
                     models.PositiveIntegerField(
-                        blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)]
+                        blank=True,
+                        null=True,
+                        validators=(
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(1000000000),
+                        ),
                     ),
                 ),
                 (
                     "tokens_per_minute",
                     models.PositiveIntegerField(
-                        blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)]
+                        blank=True,
+                        null=True,
+                        validators=(
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(1000000000),
+                        ),
                     ),
                 ),
                 (
                     "concurrent",
                     models.PositiveIntegerField(
-                        blank=True, null=True, validators=[django.core.validators.MinValueValidator(1)]
+                        blank=True,
+                        null=True,
+                        validators=(
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(1000000000),
+                        ),
                     ),
                 ),
                 (
@@ -223,11 +243,11 @@ class Migration(migrations.Migration):
             model_name="limit",
             constraint=models.CheckConstraint(
                 condition=models.Q(
-                    ("concurrent__gte", 1),
+                    ("concurrent__range", (1, 1000000000)),
                     ("queue_seconds__range", (1, 600)),
-                    ("requests_per_minute__gte", 1),
-                    ("requests_per_second__gte", 1),
-                    ("tokens_per_minute__gte", 1),
+                    ("requests_per_minute__range", (1, 1000000000)),
+                    ("requests_per_second__range", (1, 1000000000)),
+                    ("tokens_per_minute__range", (1, 1000000000)),
                 ),
                 name="limit_is_positive",
             ),
