@@ -1,10 +1,14 @@
-"""The operators' admin: users, tenants and their members, and keys, whose secrets it shows once.
+"""The operators' admin: users, tenants and their members, keys, whose secrets it shows once, limits, budgets.
 
 Django's admin classes are generic to the type checker alone, hence the ignored type arguments.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import QuerySet
@@ -12,7 +16,17 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 
 from accounts import keys
-from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from accounts.models import (
+    LARGEST_BUDGET_NANO_USD,
+    ApiKey,
+    Budget,
+    Limit,
+    Membership,
+    SecurityKey,
+    Tenant,
+    User,
+)
+from accounts.money import NANO, dollars
 
 
 @admin.register(User)
@@ -96,3 +110,67 @@ class ApiKeyAdmin(CredentialAdmin):
     list_select_related = ("tenant", "user")
     search_fields = ("name", "tenant__slug", "user__username", "user__email", "prefix")
     autocomplete_fields = ("tenant", "user")
+
+
+class DollarsField(forms.DecimalField):
+    """Typed in dollars, kept in nano-dollars."""
+
+    def __init__(self, *, min_value: Decimal = Decimal(0), **options: Any) -> None:
+        super().__init__(min_value=min_value, max_digits=18, decimal_places=9, **options)
+
+    def clean(self, value: Any) -> Any:
+        amount = super().clean(value)
+        return None if amount is None else int(amount * NANO)
+
+    def prepare_value(self, value: Any) -> Any:
+        return dollars(value).removeprefix("$") if isinstance(value, int) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(None if initial is None else Decimal(initial) / NANO, data)
+
+
+class ScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """What limits and budgets have in common. What one holds for stays; it may hold for more or less."""
+
+    lasting: tuple[str, ...] = ("tenant", "scope", "name")
+    list_select_related = ("tenant",)
+    search_fields = ("name", "tenant__slug")
+    autocomplete_fields = ("tenant",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Limit | Budget | None = None) -> tuple[str, ...]:
+        return () if obj is None else self.lasting
+
+
+@admin.register(Limit)
+class LimitAdmin(ScopedAdmin):
+    list_filter = ("scope",)
+    list_display = (
+        *("__str__", "tenant", "requests_per_second", "requests_per_minute"),
+        *("tokens_per_minute", "concurrent", "when_exceeded", "queue_seconds"),
+    )
+    fields = (
+        *("tenant", "scope", "name", "requests_per_second", "requests_per_minute"),
+        *("tokens_per_minute", "concurrent", "when_exceeded", "queue_seconds"),
+    )
+
+
+class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]
+    amount_nano_usd = DollarsField(
+        label="$", min_value=Decimal(1) / NANO, max_value=LARGEST_BUDGET_NANO_USD // NANO
+    )
+
+    class Meta:
+        model = Budget
+        fields = ("tenant", "scope", "name", "period", "amount_nano_usd", "allow_unpriced")
+
+
+@admin.register(Budget)
+class BudgetAdmin(ScopedAdmin):
+    form = BudgetForm
+    lasting = (*ScopedAdmin.lasting, "period")
+    list_display = ("__str__", "tenant", "amount", "period", "allow_unpriced")
+    list_filter = ("scope", "period")
+
+    @admin.display(description="amount", ordering="amount_nano_usd")
+    def amount(self, budget: Budget) -> str:
+        return dollars(budget.amount_nano_usd)

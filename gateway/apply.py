@@ -9,7 +9,7 @@ from typing import Any
 from django.db import models
 
 from accounts.keys import new_secret
-from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Tenant, User
 from accounts.tenancy import operator_scope
 from gateway.plan import Change, differences
 from gateway.rows import Kind, Name, Prices, RouteTo, Row, Secret, secret_values
@@ -56,6 +56,10 @@ def _carry_out(change: Change) -> Iterable[Made]:
             if "user" in values:
                 values["user"] = _person(str(values["user"]))
             return _credential(ApiKey, change, values)
+        case Kind.LIMIT:
+            _scoped(Limit, change, values)
+        case Kind.BUDGET:
+            _scoped(Budget, change, values)
         case Kind.UPSTREAM:
             _upstream(change.name[0], values)
         case Kind.MODEL:
@@ -108,6 +112,13 @@ def _credential(
         values["revoked_at"] = None
     _save(row, values)
     return (Made(change.kind, change.name, made),) if made else ()
+
+
+def _scoped(table: type[Limit] | type[Budget], change: Change, values: Mapping[str, object]) -> None:
+    tenant = Tenant.objects.get(slug=change.name[0])
+    named = dict(zip(("scope", "name", "period"), change.name[1:], strict=False))
+    row = table.objects.of(tenant).filter(**named).first()
+    _save(row or table(tenant=tenant, **named), values)
 
 
 def _upstream(name: str, values: dict[str, object]) -> None:

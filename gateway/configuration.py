@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from accounts.keys import InvalidCredential
-from accounts.models import ApiKey, Membership, SecurityKey, Tenant
-from gateway.nodes import Reader, Spot, Wrong, or_null
-from gateway.rows import Kind, Mistakes, Prices, RouteTo, Row, Secret, secret_values
+from accounts.models import (
+    LARGEST_BUDGET_NANO_USD,
+    ApiKey,
+    Budget,
+    Limit,
+    Membership,
+    SecurityKey,
+    Tenant,
+    kept_name,
+)
+from accounts.money import dollars, nano_dollars
+from gateway.nodes import Read, Reader, Spot, Wrong, or_null
+from gateway.rows import LIMIT_COUNTS, Kind, Mistakes, Prices, RouteTo, Row, Secret, called, secret_values
 from proxy.addresses import InvalidAddress, check_base_url
 from proxy.models import Model, Route, Upstream
 
-_NANO = 10**9
-_LARGEST_PRICE = 2**63 - 1
 _PRICE_COLUMNS = {
     "input_per_million": "input_nano_usd_per_million",
     "cached_input_per_million": "cached_input_nano_usd_per_million",
@@ -40,26 +47,13 @@ def read(path: Path, environ: Mapping[str, str]) -> list[Row]:
     return rows
 
 
-def nano_dollars(text: str) -> int:
-    """Dollars as people write them ("0.15") in nano-dollars, exactly. Raises ValueError."""
-    try:
-        nano = Decimal(text.strip()) * _NANO
-    except InvalidOperation:
-        raise ValueError('must be an amount of dollars, such as "0.15"') from None
-    if not nano.is_finite() or nano < 0 or nano > _LARGEST_PRICE:
-        raise ValueError("must be an amount of dollars, from 0 to nine thousand million")
-    if nano != nano.to_integral_value():
-        raise ValueError("has more than nine decimals, which cannot be counted exactly")
-    return int(nano)
-
-
 def _named_twice(rows: list[Row]) -> list[str]:
     """A user may be a member of several tenants; anything else is named once."""
     seen = set()
     sentences = []
     for row in rows:
         if (row.kind, row.name) in seen and row.kind is not Kind.USER:
-            sentences.append(f"{row.place}: the {row.kind} {' / '.join(row.name)} is named twice")
+            sentences.append(f"{row.place}: the {row.kind} {called(row.name)} is named twice")
         seen.add((row.kind, row.name))
     return sentences
 
@@ -82,16 +76,19 @@ class _File:
     def tenant(self, spot: Spot) -> list[Row]:
         columns = ("slug", "name", "timezone", "public", "system_prompt")
         known = {name: self.reader.column(Tenant, name) for name in columns}
-        nested = dict.fromkeys(("security_keys", "members", "api_keys"), self.reader.items)
+        lists = ("security_keys", "members", "api_keys", "limits", "budgets")
+        nested = dict.fromkeys(lists, self.reader.items)
         values = self.reader.fields(spot, {**known, **nested}, required=("slug",))
         slug = str(values.pop("slug", ""))
-        security_keys, members, api_keys = (values.pop(name, []) for name in nested)
+        security_keys, members, api_keys, limits, budgets = (values.pop(name, []) for name in lists)
         row = Row(Kind.TENANT, (slug,), values, {"name": slug}, self.reader.place(spot))
         return [
             row,
             *(self.security_key(slug, item) for item in security_keys),
             *(made for item in members for made in self.member(slug, item)),
             *(self.api_key(slug, item) for item in api_keys),
+            *(self.limit(slug, item) for item in limits),
+            *(self.budget(slug, item) for item in budgets),
         ]
 
     def security_key(self, slug: str, spot: Spot) -> Row:
@@ -119,6 +116,37 @@ class _File:
         if "models" in values:
             values["allowed_models"] = values.pop("models")
         return Row(Kind.API_KEY, (slug, values.pop("name", "")), values, {}, self.reader.place(spot))
+
+    def limit(self, slug: str, spot: Spot) -> Row:
+        columns = ("scope", "when_exceeded", "queue_seconds")
+        known: dict[str, Read] = {name: self.reader.column(Limit, name) for name in columns}
+        known |= {name: or_null(self.reader.column(Limit, name)) for name in LIMIT_COUNTS}
+        values = self.reader.fields(spot, {**known, "name": lambda at: at}, required=("scope",))
+        scope = values.pop("scope", "")
+        name = self.subject(scope, values.pop("name", None))
+        return Row(Kind.LIMIT, (slug, scope, name), values, {}, self.reader.place(spot))
+
+    def budget(self, slug: str, spot: Spot) -> Row:
+        columns = ("scope", "period", "allow_unpriced")
+        known: dict[str, Read] = {name: self.reader.column(Budget, name) for name in columns}
+        known |= {"amount_usd": self.amount, "name": lambda at: at}
+        values = self.reader.fields(spot, known, required=("scope", "amount_usd", "period"))
+        scope, period = values.pop("scope", ""), values.pop("period", "")
+        name = self.subject(scope, values.pop("name", None))
+        values["amount_nano_usd"] = values.pop("amount_usd", 0)
+        return Row(Kind.BUDGET, (slug, scope, name, period), values, {}, self.reader.place(spot))
+
+    def subject(self, scope: str, spot: Spot | None) -> str:
+        """Whom a limit or budget names; "" is each one. What may be a name depends on the scope."""
+        if spot is None:
+            return ""
+        try:
+            return kept_name(scope, str(self.reader.column(Limit, "name")(spot)))
+        except Wrong as wrong:
+            self.reader.note(wrong)
+        except ValidationError as error:
+            self.reader.note(Wrong(spot, " ".join(error.messages)))
+        return ""
 
     def upstream(self, spot: Spot) -> Row:
         columns = ["name", "dialect", "organization", "project", "responses", "enabled"]
@@ -200,6 +228,12 @@ class _File:
             return check_base_url(self.reader.text(spot))
         except InvalidAddress as error:
             raise Wrong(spot, str(error)) from None
+
+    def amount(self, spot: Spot) -> int:
+        nano = self.dollars(spot)
+        if not 0 < nano <= LARGEST_BUDGET_NANO_USD:
+            raise Wrong(spot, f"must be more than $0, and {dollars(LARGEST_BUDGET_NANO_USD)} at most")
+        return nano
 
     def dollars(self, spot: Spot) -> int:
         amount = self.reader.scalar(spot)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from gateway.rows import Kind, Mistakes, Name, RouteTo, Row, Values
+from accounts.money import dollars
+from gateway.rows import LIMIT_COUNTS, Kind, Mistakes, Name, RouteTo, Row, Values, called
 from gateway.state import Keyed, State
 
 _HIDDEN = {"digest": "secret", "api_key": "api_key"}
 _DERIVED = "prefix"
+_AMOUNT = "amount_nano_usd"
 _SEALED_TO = {"base_url", "tenant"}  # what an upstream's key is bound to
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
 
@@ -27,14 +30,20 @@ class Change:
         """A line for people; secrets are told by name alone."""
         parts = [self._part(name, value) for name, value in self.after.items() if name != _DERIVED]
         told = f" ({'; '.join(parts)})" if parts else ""
-        return f"{'+' if self.before is None else '~'} {self.kind} {' / '.join(self.name)}{told}"
+        return f"{'+' if self.before is None else '~'} {self.kind} {called(self.name)}{told}"
 
     def _part(self, name: str, value: object) -> str:
         if name in _HIDDEN:
             return f"{_HIDDEN[name]}: {'removed' if value is None else 'set'}"
+        if name == _AMOUNT:
+            return self._amount(value)
         if self.before is None:
             return f"{name}: {_shown(value)}"
         return f"{name}: {_shown(self.before.get(name))} → {_shown(value)}"
+
+    def _amount(self, value: object) -> str:
+        amounts = [value] if self.before is None else [self.before.get(_AMOUNT), value]
+        return f"amount: {' → '.join(dollars(nano) for nano in amounts if isinstance(nano, int))}"
 
 
 def _shown(value: object) -> str:
@@ -76,6 +85,10 @@ def _mistakes(row: Row, state: State, known: Collection[Keyed]) -> Iterator[str]
     found: Iterator[str] = iter(())
     if row.kind is Kind.API_KEY:
         found = _api_key_mistakes(row, values, there, known)
+    elif row.kind is Kind.LIMIT:
+        found = chain(_subject_mistakes(row, known), _limit_mistakes(values, there))
+    elif row.kind is Kind.BUDGET:
+        found = _subject_mistakes(row, known)
     elif row.kind is Kind.UPSTREAM:
         found = _upstream_mistakes(values, there, known)
     elif row.kind is Kind.MODEL:
@@ -91,6 +104,26 @@ def _api_key_mistakes(
         yield "user is missing: a new key is somebody's"
     if user is not None and (Kind.MEMBER, (row.name[0], str(user))) not in known:
         yield f"user: {user} is not among the members of {row.name[0]}"
+
+
+def _subject_mistakes(row: Row, known: Collection[Keyed]) -> Iterator[str]:
+    """A limit or budget that names somebody who is not there would hold for nobody."""
+    slug, scope, name = row.name[:3]
+    if not name:
+        return
+    if scope == "user" and (Kind.MEMBER, (slug, name)) not in known:
+        yield f"name: {name} is not among the members of {slug}"
+    keys = ((kind, (slug, name)) for kind in (Kind.API_KEY, Kind.SECURITY_KEY))
+    if scope == "key" and not any(key in known for key in keys):
+        yield f"name: {slug} has no key {name}"
+
+
+def _limit_mistakes(values: Values, there: Values | None) -> Iterator[str]:
+    merged: Values = {**(there or {}), **values}
+    if all(merged.get(name) is None for name in LIMIT_COUNTS):
+        yield f"limits nothing: name one of {', '.join(LIMIT_COUNTS)}"
+    if "queue_seconds" in values and merged.get("when_exceeded") != "queue":
+        yield "queue_seconds: only a limit with when_exceeded: queue has it"
 
 
 def _upstream_mistakes(values: Values, there: Values | None, known: Collection[Keyed]) -> Iterator[str]:
@@ -129,4 +162,4 @@ def _shared_secrets(rows: Sequence[Row], state: State) -> Iterator[str]:
             continue
         owner = owners.setdefault((row.kind, digest), row.name)
         if owner != row.name:
-            yield f"{row.place}: its secret is already that of the {row.kind} {' / '.join(owner)}"
+            yield f"{row.place}: its secret is already that of the {row.kind} {called(owner)}"

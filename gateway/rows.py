@@ -18,9 +18,13 @@ class Kind(StrEnum):
     USER = "user"
     MEMBER = "member"
     API_KEY = "api key"
+    LIMIT = "limit"
+    BUDGET = "budget"
     UPSTREAM = "upstream"
     MODEL = "model"
 
+
+LIMIT_COUNTS = ("requests_per_second", "requests_per_minute", "tokens_per_minute", "concurrent")
 
 Name = tuple[str, ...]
 Values = Mapping[str, object]
@@ -63,7 +67,8 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that is to be there. `name` is (slug,), (tenant, name), (tenant, user), (email,) or (name,).
+    """One thing that is to be there. `name` is (slug,), (tenant, name), (tenant, user), (email,), (name,),
+    and (tenant, scope, name) of a limit, (tenant, scope, name, period) of a budget, with "" for each one.
 
     `values` hold from now on; `initial` ones only when it is made. What neither names is left alone.
     `place` says where it was asked for, for the mistakes that only the database shows.
@@ -74,6 +79,11 @@ class Row:
     values: Values = field(default_factory=dict)
     initial: Values = field(default_factory=dict)
     place: str = "environment"
+
+
+def called(name: Name) -> str:
+    """A row's name for people."""
+    return " / ".join(part for part in name if part)
 
 
 class Mistakes(ValueError):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from django.db.models import Q
 from django.utils import timezone
 
-from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
-from gateway.rows import Kind, Name, Prices, RouteTo, Row, Secret, Values
+from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Tenant, User
+from gateway.rows import LIMIT_COUNTS, Kind, Name, Prices, RouteTo, Row, Secret, Values
 from proxy.models import Model, Price, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 
 TENANT_COLUMNS = ("name", "timezone", "public", "system_prompt")
+LIMIT_COLUMNS = (*LIMIT_COUNTS, "when_exceeded", "queue_seconds")
+BUDGET_COLUMNS = ("amount_nano_usd", "allow_unpriced")
 UPSTREAM_COLUMNS = (
     *("dialect", "base_url", "organization", "project", "responses", "enabled"),
     *("connect_timeout_seconds", "first_byte_timeout_seconds"),
@@ -46,19 +47,18 @@ def state_of(rows: Sequence[Row]) -> State:
 
 def user_named(name: str) -> User | None:
     """By user name, which is the e-mail address of those that a file made, or by e-mail address."""
-    found: User | None = User.objects.filter(Q(username=name) | Q(email__iexact=name)).order_by("id").first()
-    return found
+    return User.objects.named([name]).get(name)
 
 
 def _people(rows: Sequence[Row]) -> dict[str, User]:
     names = {row.name[-1] for row in rows if row.kind in (Kind.USER, Kind.MEMBER)}
     names |= {str(row.values["user"]) for row in rows if row.values.get("user")}
-    found = {name: user_named(name) for name in names}
-    return {name: user for name, user in found.items() if user is not None}
+    names |= {row.name[2] for row in rows if row.kind in (Kind.LIMIT, Kind.BUDGET) and row.name[1] == "user"}
+    return User.objects.named(names - {""})
 
 
 def _slugs(rows: Sequence[Row]) -> set[str]:
-    owned = (Kind.TENANT, Kind.SECURITY_KEY, Kind.MEMBER, Kind.API_KEY)
+    owned = (Kind.TENANT, Kind.SECURITY_KEY, Kind.MEMBER, Kind.API_KEY, Kind.LIMIT, Kind.BUDGET)
     slugs = {row.name[0] for row in rows if row.kind in owned}
     return slugs | {str(row.values["tenant"]) for row in rows if row.values.get("tenant")}
 
@@ -70,6 +70,17 @@ def _of_tenant(tenant: Tenant, rows: Sequence[Row], people: Mapping[str, User]) 
     for name, user in people.items():
         if user.pk in roles:
             yield (Kind.MEMBER, (slug, name)), {"role": roles[user.pk]}
+    yield from _keys(tenant, rows, people)
+    for limit in Limit.objects.of(tenant):
+        values = {column: getattr(limit, column) for column in LIMIT_COLUMNS}
+        yield (Kind.LIMIT, (slug, limit.scope, limit.name)), values
+    for budget in Budget.objects.of(tenant):
+        values = {column: getattr(budget, column) for column in BUDGET_COLUMNS}
+        yield (Kind.BUDGET, (slug, budget.scope, budget.name, budget.period)), values
+
+
+def _keys(tenant: Tenant, rows: Sequence[Row], people: Mapping[str, User]) -> Iterator[Entry]:
+    slug = tenant.slug
     shared = SecurityKey.objects.of(tenant).filter(name__in=_names(rows, Kind.SECURITY_KEY, slug))
     for name, digest, prefix in shared.values_list("name", "digest", "prefix"):
         yield (Kind.SECURITY_KEY, (slug, name)), {"digest": digest, "prefix": prefix}
@@ -79,7 +90,10 @@ def _of_tenant(tenant: Tenant, rows: Sequence[Row], people: Mapping[str, User]) 
 
 
 def _names(rows: Sequence[Row], kind: Kind, slug: str) -> list[str]:
-    return [row.name[1] for row in rows if row.kind is kind and row.name[0] == slug]
+    """Those of that kind of key that rows are for, and those that limits and budgets name."""
+    own = [row for row in rows if row.name[0] == slug]
+    names = [row.name[1] for row in own if row.kind is kind]
+    return names + [row.name[2] for row in own if row.kind in (Kind.LIMIT, Kind.BUDGET)]
 
 
 def _api_key(key: ApiKey, people: Mapping[str, User]) -> Values:

@@ -5,7 +5,6 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -16,12 +15,13 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from accounts.admin import DollarsField
 from accounts.models import Tenant
+from accounts.money import dollars
 from proxy.addresses import InvalidAddress, check_base_url
 from proxy.models import Model, OpenCall, Price, Route, Upstream, UsageRecord
 from proxy.sealing import seal, upstream_context
 
-_NANO = 10**9
 _LARGEST_COUNT = 10_000
 
 
@@ -95,22 +95,13 @@ class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return ", ".join(route.upstream.name for route in model.routes.all())
 
 
-class DollarsField(forms.DecimalField):
-    """Typed in dollars, kept in nano-dollars."""
-
-    def __init__(self, label: str) -> None:
-        super().__init__(label=label, required=False, min_value=Decimal(0), max_digits=18, decimal_places=9)
-
-    def clean(self, value: Any) -> Any:
-        dollars = super().clean(value)
-        return None if dollars is None else int(dollars * _NANO)
-
-
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
-    input_nano_usd_per_million = DollarsField("$ per million input tokens")
-    cached_input_nano_usd_per_million = DollarsField("$ per million cached input tokens")
-    output_nano_usd_per_million = DollarsField("$ per million output tokens")
-    nano_usd_per_minute = DollarsField("$ per minute of audio")
+    input_nano_usd_per_million = DollarsField(label="$ per million input tokens", required=False)
+    cached_input_nano_usd_per_million = DollarsField(
+        label="$ per million cached input tokens", required=False
+    )
+    output_nano_usd_per_million = DollarsField(label="$ per million output tokens", required=False)
+    nano_usd_per_minute = DollarsField(label="$ per minute of audio", required=False)
 
     class Meta:
         model = Price
@@ -124,8 +115,8 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def _dollars(nano: int | None) -> str:
-    """Exactly, without zeros that say nothing."""
-    return "–" if nano is None else f"${(Decimal(nano) / _NANO).normalize():f}"
+    """Of a price that may be unknown."""
+    return "–" if nano is None else dollars(nano)
 
 
 @admin.register(Price)

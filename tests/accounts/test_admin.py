@@ -7,12 +7,13 @@ import re
 from secrets import token_hex
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 
 from accounts import keys
-from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Tenant, User
 from accounts.tenancy import operator_scope
 
 SECRET = re.compile("sk-[0-9A-Za-z]{58}")
@@ -175,7 +176,9 @@ def test_it_refuses_a_second_user_of_an_address(operator: Client, alice: User) -
     assert not User.objects.filter(username="alice2").exists()
 
 
-@pytest.mark.parametrize("table", ["user", "tenant", "membership", "apikey", "securitykey"])
+@pytest.mark.parametrize(
+    "table", ["user", "tenant", "membership", "apikey", "securitykey", "limit", "budget"]
+)
 def test_it_finds_what_is_acmes(
     operator: Client, acme: Tenant, alice: User, globex: Tenant, charlie: User, table: str
 ) -> None:
@@ -183,6 +186,93 @@ def test_it_finds_what_is_acmes(
         for tenant, user in ((acme, alice), (globex, charlie)):
             keys.make_api_key(tenant, user, "ci")
             keys.make_security_key(tenant, "main")
+            Limit.objects.create(tenant=tenant, scope="key", concurrent=1)
+            Budget.objects.create(tenant=tenant, scope="key", amount_nano_usd=1, period="day")
     page = text(operator, url(table, "changelist") + "?q=acme")
     assert "1 result" in page
     assert "globex" not in page
+
+
+LIMIT = {"scope": "key", "name": "", "when_exceeded": "reject", "queue_seconds": "30"}
+BUDGET = {"scope": "tenant", "name": "", "period": "month", "amount_nano_usd": "25.50"}
+
+
+def refusal(client: Client, address: str, values: dict[str, str]) -> str:
+    response = client.post(address, values)
+    assert response.status_code == 200
+    return html.unescape(response.content.decode())
+
+
+def test_it_adds_and_alters_a_limit(operator: Client, acme: Tenant) -> None:
+    values = LIMIT | {"tenant": str(acme.id), "requests_per_minute": "600"}
+    assert operator.post(url("limit", "add"), values).status_code == 302
+    with operator_scope():
+        made = Limit.objects.get()
+    altered = values | {"scope": "user", "requests_per_minute": "", "concurrent": "3"}
+    assert operator.post(url("limit", "change", made.id), altered).status_code == 302
+    with operator_scope():
+        after = Limit.objects.get()
+    assert (after.scope, after.requests_per_minute, after.concurrent) == ("key", None, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, "a limit of nothing limits nothing"),
+        ({"concurrent": "0"}, "greater than or equal to 1"),
+        ({"concurrent": "1", "queue_seconds": "601"}, "less than or equal to 600"),
+        ({"concurrent": "1", "name": "absent"}, "The tenant has no key of this name."),
+        ({"concurrent": "1", "scope": "user", "name": "charlie"}, "The tenant has no user of this name."),
+        ({"concurrent": "1", "scope": "ip", "name": "x"}, "One IP address is wanted"),
+        ({"concurrent": "1", "scope": "planet"}, "planet is not one of the available choices"),
+    ],
+)
+def test_it_refuses_a_limit_that_cannot_be_meant(
+    operator: Client, acme: Tenant, charlie: User, values: dict[str, str], sentence: str
+) -> None:
+    page = refusal(operator, url("limit", "add"), LIMIT | {"tenant": str(acme.id)} | values)
+    assert sentence in page
+    with operator_scope():
+        assert not Limit.objects.exists()
+
+
+def test_it_alters_a_limit_whose_key_is_gone(operator: Client, acme: Tenant) -> None:
+    with operator_scope():
+        row = Limit.objects.create(tenant=acme, scope="key", name="gone", concurrent=1)
+    values = LIMIT | {"concurrent": "2"}
+    assert operator.post(url("limit", "change", row.id), values).status_code == 302
+
+
+def test_it_refuses_to_take_the_last_number_from_a_limit(operator: Client, acme: Tenant) -> None:
+    with operator_scope():
+        row = Limit.objects.create(tenant=acme, scope="key", concurrent=1)
+    assert "limits nothing" in refusal(operator, url("limit", "change", row.id), LIMIT)
+
+
+def test_it_takes_a_budget_in_dollars(operator: Client, acme: Tenant) -> None:
+    values = BUDGET | {"tenant": str(acme.id)}
+    assert operator.post(url("budget", "add"), values).status_code == 302
+    with operator_scope():
+        made = Budget.objects.get()
+    assert made.amount_nano_usd == 25_500_000_000
+    assert "$25.5" in text(operator, url("budget", "changelist"))
+    assert 'value="25.5"' in text(operator, url("budget", "change", made.id))
+    altered = BUDGET | {"period": "day", "amount_nano_usd": "30"}
+    assert operator.post(url("budget", "change", made.id), altered).status_code == 302
+    with operator_scope():
+        after = Budget.objects.get()
+    assert (after.period, after.amount_nano_usd) == ("month", 30_000_000_000)
+
+
+@pytest.mark.parametrize("amount", ["0", "-1", "4000001", "0.0000000001", "", "NaN", "much"])
+def test_it_refuses_a_budget_of_no_amount(operator: Client, acme: Tenant, amount: str) -> None:
+    refusal(operator, url("budget", "add"), BUDGET | {"tenant": str(acme.id), "amount_nano_usd": amount})
+    with operator_scope():
+        assert not Budget.objects.exists()
+
+
+def test_it_notes_as_altered_only_what_is(operator: Client, acme: Tenant) -> None:
+    with operator_scope():
+        row = Budget.objects.create(tenant=acme, scope="tenant", amount_nano_usd=25_500_000_000, period="day")
+    operator.post(url("budget", "change", row.id), {"amount_nano_usd": "25.50", "allow_unpriced": "on"})
+    assert [entry.get_change_message() for entry in LogEntry.objects.all()] == ["Changed Allow unpriced."]

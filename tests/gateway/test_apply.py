@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts import keys
-from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Tenant, User
 from accounts.tenancy import operator_scope
 from proxy.models import Model, Price, Upstream
 from proxy.sealing import unseal, upstream_context
@@ -24,6 +24,15 @@ ACME: dict[str, Any] = {
     "security_keys": [{"name": "main", "secret": "first-security-key"}],
     "members": [{"email": "alice@acme.test", "role": "owner"}],
     "api_keys": [{"name": "ci", "user": "alice@acme.test", "secret": "sk-first-api-key"}],
+    "limits": [
+        {"scope": "key", "name": "ci", "requests_per_minute": 600, "concurrent": 20},
+        {"scope": "ip", "requests_per_second": 2, "when_exceeded": "queue", "queue_seconds": 60},
+        {"scope": "user", "name": "Alice@acme.test", "tokens_per_minute": 1000},
+    ],
+    "budgets": [
+        {"scope": "tenant", "amount_usd": "25.00", "period": "month"},
+        {"scope": "key", "name": "main", "amount_usd": "0.5", "period": "total", "allow_unpriced": True},
+    ],
 }
 OPENAI: dict[str, Any] = {"name": "openai", "base_url": "https://api.openai.com/v1", "api_key": "sk-upstream"}
 EVERYTHING: dict[str, Any] = {
@@ -73,6 +82,17 @@ def test_it_makes_everything_that_the_file_names(apply: Apply) -> None:
     assert ApiKey.objects.of(acme).get().digest == keys.digest("sk-first-api-key")
     assert ApiKey.objects.of(acme).get().user == alice
     assert SecurityKey.objects.of(acme).get().digest == keys.digest("first-security-key")
+    columns = ("scope", "name", "requests_per_minute", "when_exceeded", "queue_seconds")
+    assert set(Limit.objects.of(acme).values_list(*columns)) == {
+        ("key", "ci", 600, "reject", 30),
+        ("ip", "", None, "queue", 60),
+        ("user", "alice@acme.test", None, "reject", 30),
+    }
+    columns = ("scope", "name", "amount_nano_usd", "period", "allow_unpriced")
+    assert set(Budget.objects.of(acme).values_list(*columns)) == {
+        ("tenant", "", 25 * 10**9, "month", False),
+        ("key", "main", 5 * 10**8, "total", True),
+    }
     openai = Upstream.objects.get(name="openai")
     assert openai.sealed_api_key is not None
     assert unseal(bytes(openai.sealed_api_key), upstream_context(openai)) == "sk-upstream"
@@ -120,6 +140,52 @@ def test_it_leaves_alone_what_the_file_does_not_name(apply: Apply) -> None:
     assert Model.objects.get(name="gpt-4o-mini").routes.count() == 2
 
 
+def test_it_shows_limits_and_budgets_by_what_they_hold_for(apply: Apply) -> None:
+    shown = apply(EVERYTHING)
+    assert "+ limit acme / key / ci (requests_per_minute: 600; concurrent: 20)\n" in shown
+    assert "+ budget acme / tenant / month (amount: $25)\n" in shown
+    more = [{"scope": "tenant", "amount_usd": "30.50", "period": "month"}]
+    assert apply(with_tenant(budgets=more)) == "~ budget acme / tenant / month (amount: $25 → $30.5)\n"
+
+
+def test_it_leaves_alone_the_limits_and_columns_that_the_file_does_not_name(apply: Apply) -> None:
+    apply(EVERYTHING)
+    apply(with_tenant(limits=[{"scope": "key", "name": "ci", "concurrent": 5}], budgets=[]))
+    ci = Limit.objects.get(scope="key")
+    assert (ci.requests_per_minute, ci.concurrent) == (600, 5)
+    assert (Limit.objects.count(), Budget.objects.count()) == (3, 2)
+
+
+def test_it_takes_a_number_away_from_a_limit(apply: Apply) -> None:
+    apply(EVERYTHING)
+    apply(with_tenant(limits=[{"scope": "key", "name": "ci", "concurrent": None}]))
+    ci = Limit.objects.get(scope="key")
+    assert (ci.requests_per_minute, ci.concurrent) == (600, None)
+
+
+def test_it_keeps_the_seconds_of_a_queue_that_becomes_none(apply: Apply) -> None:
+    apply(EVERYTHING)
+    apply(with_tenant(limits=[{"scope": "ip", "when_exceeded": "reject"}]))
+    assert Limit.objects.get(scope="ip").queue_seconds == 60
+
+
+def test_it_limits_a_user_that_an_operator_made_by_either_name(apply: Apply) -> None:
+    boss = User.objects.create(username="Boss", email="boss@acme.test")
+    apply(EVERYTHING)
+    Membership.objects.create(tenant=Tenant.objects.get(slug="acme"), user=boss)
+    for name in ("Boss", "boss@acme.test"):
+        apply(with_tenant(limits=[{"scope": "user", "name": name, "concurrent": 1}]))
+    assert Limit.objects.filter(scope="user").count() == 3
+
+
+def test_it_limits_a_key_that_the_file_does_not_name(apply: Apply) -> None:
+    apply(EVERYTHING)
+    shown = apply(
+        {"tenants": [{"slug": "acme", "limits": [{"scope": "key", "name": "main", "concurrent": 1}]}]}
+    )
+    assert shown == "+ limit acme / key / main (concurrent: 1)\n"
+
+
 def test_it_replaces_the_value_of_a_key(apply: Apply) -> None:
     apply(EVERYTHING)
     changed = [{"name": "ci", "secret": "sk-second-api-key"}]
@@ -138,7 +204,7 @@ def test_it_keeps_a_revoked_key_revoked_until_its_value_changes(apply: Apply) ->
 
 
 def test_it_makes_a_key_where_none_is_given_and_shows_it_once(apply: Apply) -> None:
-    document = with_tenant(api_keys=[{"name": "made", "user": "alice@acme.test"}])
+    document = with_tenant(api_keys=[{"name": "made", "user": "alice@acme.test"}], limits=[])
     shown = apply(document)
     secret = shown.rpartition("shown this once: ")[2].strip()
     assert ApiKey.objects.get().digest == keys.digest(secret)
@@ -204,6 +270,28 @@ def test_it_seals_a_key_to_the_address_that_it_is_given_for(apply: Apply) -> Non
             "tenants[0].api_keys[0]: user: bob@acme.test is not among the members of acme",
         ),
         (with_tenant(api_keys=[{"name": "new"}]), "tenants[0].api_keys[0]: user is missing"),
+        (
+            with_tenant(limits=[{"scope": "tenant"}]),
+            "tenants[0].limits[0]: limits nothing: name one of requests_per_second",
+        ),
+        (
+            with_tenant(limits=[{"scope": "user", "name": "alice@acme.test", "tokens_per_minute": None}]),
+            "tenants[0].limits[0]: limits nothing",
+        ),
+        (
+            with_tenant(limits=[{"scope": "key", "concurrent": 1, "queue_seconds": 5}]),
+            "tenants[0].limits[0]: queue_seconds: only a limit with when_exceeded: queue has it",
+        ),
+        (
+            with_tenant(limits=[{"scope": "key", "name": "absent", "concurrent": 1}]),
+            "tenants[0].limits[0]: name: acme has no key absent",
+        ),
+        (
+            with_tenant(
+                budgets=[{"scope": "user", "name": "bob@acme.test", "amount_usd": "1", "period": "day"}]
+            ),
+            "tenants[0].budgets[0]: name: bob@acme.test is not among the members of acme",
+        ),
         (
             {
                 "tenants": [

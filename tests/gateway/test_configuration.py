@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from accounts import keys
-from gateway.configuration import nano_dollars, read
+from accounts.money import nano_dollars
+from gateway.configuration import read
 from gateway.rows import Kind, Mistakes, Prices, RouteTo, Row, Secret
 
 EXAMPLE = """\
@@ -22,6 +23,10 @@ tenants:
     members: [{email: Alice@acme.test, role: owner}]
     api_keys:
       - {name: ci, user: alice@acme.test, secret: env:ACME_CI_KEY, models: ["gpt-*"], expires_at: null}
+    limits:
+      - {scope: key, name: ci, requests_per_minute: 600, tokens_per_minute: 200000, concurrent: 20}
+      - {scope: ip, requests_per_second: 2, concurrent: 1, when_exceeded: queue, queue_seconds: 30}
+    budgets: [{scope: tenant, amount_usd: "25.00", period: month}]
 upstreams:
   - name: openai
     dialect: openai
@@ -70,6 +75,22 @@ def test_it_reads_the_whole_schema(tmp_path: Path) -> None:
         "allowed_models": ["gpt-*"],
         "expires_at": None,
     }
+    named_limit, each_ip = (row for row in rows if row.kind is Kind.LIMIT)
+    assert named_limit.name == ("acme", "key", "ci")
+    assert named_limit.values == {
+        "requests_per_minute": 600,
+        "tokens_per_minute": 200_000,
+        "concurrent": 20,
+    }
+    assert each_ip.name == ("acme", "ip", "")
+    assert each_ip.values == {
+        "requests_per_second": 2,
+        "concurrent": 1,
+        "when_exceeded": "queue",
+        "queue_seconds": 30,
+    }
+    assert named(rows, Kind.BUDGET).name == ("acme", "tenant", "", "month")
+    assert named(rows, Kind.BUDGET).values == {"amount_nano_usd": 25 * 10**9}
     assert named(rows, Kind.UPSTREAM).values == {
         "dialect": "openai",
         "base_url": "https://api.openai.com/v1",
@@ -109,12 +130,6 @@ modles: []
         "tollgate.yaml:8: upstreams[0].dialect: Value 'anthropic' is not a valid choice.",
         "tollgate.yaml:8: upstreams[0].base_url: must be a URL such as https://api.openai.com/v1",
     ]
-
-
-@pytest.mark.parametrize("key", ["limits", "budgets"])
-def test_it_refuses_what_comes_later_rather_than_pass_it_over(tmp_path: Path, key: str) -> None:
-    text = f"tenants:\n  - slug: acme\n    {key}: []\n"
-    assert mistakes_of(tmp_path, text) == [f"tollgate.yaml:3: tenants[0].{key}: unknown key"]
 
 
 @pytest.mark.parametrize("dialect", ["chatkit", "ai_sdk"])
@@ -226,3 +241,86 @@ def test_it_refuses_dollars_that_it_cannot_count(text: str) -> None:
 def test_it_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(Mistakes, match="No such file"):
         read(tmp_path / "absent.yaml", {})
+
+
+def rule_mistakes(tmp_path: Path, section: str, entry: str) -> list[str]:
+    """What is said of the fourth line, which has this limit or budget."""
+    found = mistakes_of(tmp_path, f"tenants:\n  - slug: acme\n    {section}:\n      - {{{entry}}}\n")
+    start = f"tollgate.yaml:4: tenants[0].{section}[0]"
+    assert all(sentence.startswith(start) for sentence in found)
+    return [sentence.removeprefix(start) for sentence in found]
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("concurrent: 1", ": scope is missing"),
+        ("scope: planet, concurrent: 1", ".scope: Value 'planet' is not a valid choice."),
+        ("scope: key, requests_per_second: 0", ".requests_per_second: Ensure"),
+        ("scope: key, requests_per_minute: -1", ".requests_per_minute: Ensure"),
+        ("scope: key, tokens_per_minute: 1.5", ".tokens_per_minute: “1.5” value must be an integer."),
+        ("scope: key, tokens_per_minute: 9999999999", ".tokens_per_minute: Ensure"),
+        ("scope: key, concurrent: true", ".concurrent: must be a number"),
+        ("scope: key, concurrent: .inf", ".concurrent: “.inf” value must be an integer."),
+        ("scope: key, requests_per_hour: 1", ".requests_per_hour: unknown key"),
+        ("scope: ip, when_exceeded: wait", ".when_exceeded: Value 'wait' is not a valid choice."),
+        ("scope: ip, when_exceeded: queue, queue_seconds: 0", ".queue_seconds: Ensure"),
+        ("scope: ip, when_exceeded: queue, queue_seconds: 601", ".queue_seconds: Ensure"),
+        ("scope: ip, name: 10.0.0.0/8, concurrent: 1", ".name: One IP address is wanted"),
+        ("scope: model, name: gpt-*, concurrent: 1", ".name: One model's exact name"),
+        ("scope: tenant, name: acme, concurrent: 1", ".name: The tenant itself needs no name."),
+        ("scope: key, name: 12, concurrent: 1", ".name: must be a text (put quotes around it)"),
+        (f"scope: key, name: {'x' * 255}, concurrent: 1", ".name: Ensure"),
+    ],
+)
+def test_it_refuses_a_limit_by_the_field_that_is_wrong(tmp_path: Path, entry: str, sentence: str) -> None:
+    (found,) = rule_mistakes(tmp_path, "limits", entry)
+    assert found.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ('amount_usd: "1", period: day', ": scope is missing"),
+        ('scope: key, amount_usd: "1"', ": period is missing"),
+        ("scope: key, period: day", ": amount_usd is missing"),
+        ('scope: ip, amount_usd: "1", period: day', ".scope: Value 'ip' is not a valid choice."),
+        ('scope: model, amount_usd: "1", period: day', ".scope: Value 'model' is not a valid choice."),
+        ('scope: key, amount_usd: "1", period: year', ".period: Value 'year' is not a valid choice."),
+        ('scope: key, amount_usd: "0", period: day', ".amount_usd: must be more than $0"),
+        ('scope: key, amount_usd: "-1", period: day', ".amount_usd: must be an amount of dollars"),
+        ('scope: key, amount_usd: "4000001", period: day', ".amount_usd: must be more than $0, and $4000000"),
+        ('scope: key, amount_usd: "0.0000000001", period: day', ".amount_usd: has more than nine decimals"),
+        ('scope: key, amount_usd: "1", period: day, allow_unpriced: 1', ".allow_unpriced: must be true"),
+        ('scope: tenant, name: a, amount_usd: "1", period: day', ".name: The tenant itself needs no name."),
+    ],
+)
+def test_it_refuses_a_budget_by_the_field_that_is_wrong(tmp_path: Path, entry: str, sentence: str) -> None:
+    (found,) = rule_mistakes(tmp_path, "budgets", entry)
+    assert found.startswith(sentence)
+
+
+def test_it_refuses_two_limits_of_one_name_however_it_is_written(tmp_path: Path) -> None:
+    text = """\
+tenants:
+  - slug: acme
+    limits:
+      - {scope: user, name: alice@acme.test, concurrent: 1}
+      - {scope: user, name: Alice@acme.test, concurrent: 2}
+      - {scope: user, concurrent: 3}
+"""
+    assert mistakes_of(tmp_path, text) == [
+        "tollgate.yaml:5: tenants[0].limits[1]: the limit acme / user / alice@acme.test is named twice"
+    ]
+
+
+def test_it_takes_a_budget_for_each_period(tmp_path: Path) -> None:
+    text = "tenants:\n  - slug: acme\n    budgets:\n"
+    for period in ("day", "week", "month", "total"):
+        text += f"      - {{scope: tenant, amount_usd: 5, period: {period}}}\n"
+    assert [row.name[-1] for row in rows_of(tmp_path, text)[1:]] == ["day", "week", "month", "total"]
+
+
+def test_it_reads_a_null_as_no_limit(tmp_path: Path) -> None:
+    text = "tenants:\n  - {slug: acme, limits: [{scope: key, concurrent: null}]}\n"
+    assert named(rows_of(tmp_path, text), Kind.LIMIT).values == {"concurrent": None}

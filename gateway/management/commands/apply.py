@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from gateway import configuration
 from gateway.apply import apply, plan
-from gateway.rows import Mistakes
+from gateway.rows import Mistakes, called
 
 
 class Command(BaseCommand):
@@ -31,4 +31,4 @@ class Command(BaseCommand):
         if not changes:
             self.stdout.write("Nothing to change.")
         for key in made:
-            self.stdout.write(f"\n{key.kind} {' / '.join(key.name)}, shown this once: {key.secret}")
+            self.stdout.write(f"\n{key.kind} {called(key.name)}, shown this once: {key.secret}")

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connection
 
 from gateway.bootstrap import Outcome, bootstrap
-from gateway.rows import Kind, Mistakes
+from gateway.rows import Kind, Mistakes, called
 
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_SQLITE = (3, 38)  # JSON functions always built in, which the ledger writes with
@@ -103,7 +103,7 @@ def _welcome(outcome: Outcome) -> str:
     if first:
         lines.append(f"  API key   {first}  (shown this once)")
     for (kind, name), secret in made.items():
-        lines.append(f"  {kind} {' / '.join(name)}: {secret}  (shown this once)")
+        lines.append(f"  {kind} {called(name)}: {secret}  (shown this once)")
     return "\n".join([*lines, "", _curl(here, first), ""])
 
 
