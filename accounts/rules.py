@@ -65,8 +65,8 @@ def load_rules() -> dict[uuid.UUID, TenantRules]:
     What names a user or key that is gone holds for nobody, until there is one of that name again.
     """
     with operator_scope():
-        limits = list(Limit.objects.order_by("id"))
-        budgets = list(Budget.objects.select_related("tenant").order_by("id"))
+        limits = list(Limit.objects.order_by("scope", "name"))
+        budgets = list(Budget.objects.select_related("tenant").order_by("scope", "name", "period"))
         subjects = _Subjects([*limits, *budgets])
     found: dict[uuid.UUID, tuple[list[LimitRule], list[BudgetRule]]] = {}
     for limit in limits:

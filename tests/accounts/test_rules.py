@@ -66,11 +66,11 @@ def test_it_knows_whom_a_name_means(acme: Tenant, alice: User) -> None:
     with operator_scope():
         key, _ = keys.make_api_key(acme, alice, "ci")
     limit(acme, "key", "ci")
-    limit(acme, "user", "ALICE@acme.test")
+    limit(acme, "user", "alice@acme.test")
     limit(acme, "ip", "203.0.113.7")
     limit(acme, "model", "gpt-4o")
     budget(acme, "key", "ci")
-    assert subjects(acme) == [key.id, alice.pk, "203.0.113.7", "gpt-4o", key.id]
+    assert subjects(acme) == ["203.0.113.7", key.id, "gpt-4o", alice.pk, key.id]
 
 
 def test_it_holds_both_keys_of_a_name_each_alone(acme: Tenant, alice: User) -> None:
