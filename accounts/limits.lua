@@ -46,9 +46,13 @@ end
 
 -- Buckets: a string, "units at"
 
+local function full_of(bucket)
+  local _, capacity, limit, period, _, slack = unpack(bucket)
+  return math.min(capacity * period + slack * limit, math.max(limit, capacity) * period)
+end
+
 local function units_of(key, bucket)
-  local _, capacity, limit, period = unpack(bucket)
-  local full = capacity * period
+  local limit, full = bucket[3], full_of(bucket)
   local filling = redis.call("GET", key)
   if not filling then
     return full
@@ -67,8 +71,8 @@ local function bucket_wait(key, bucket, cost)
 end
 
 local function draw(key, bucket, cost)
-  local _, capacity, limit, period = unpack(bucket)
-  local full = capacity * period
+  local _, _, limit, period = unpack(bucket)
+  local full = full_of(bucket)
   local units = math.min(full, units_of(key, bucket) - cost * period)
   local life = milliseconds((full - units) / limit + 2 * period)
   redis.call("SET", key, string.format("%.0f %.0f", units, now), "PX", life)

@@ -44,13 +44,26 @@ class LimiterUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`limit` a period, at most `capacity` at once, of which this call takes `cost`."""
+    """`limit` a period, at most `capacity` at once, of which this call takes `cost`.
+
+    Those who wait for their turn at a bucket of depth 1 come a moment late, each time, and what a full
+    bucket was given meanwhile is lost. `slack_microseconds` is how late they may be without that loss: so
+    much closer than even may two starts be.
+    """
 
     key: str
     capacity: int
     limit: int
     period_seconds: int
     cost: int = 1
+    slack_microseconds: int = 0
+
+    @property
+    def full(self) -> float:
+        """In units. Never over the limit, for that would let in more than the limit says."""
+        period = self.period_seconds * SECOND
+        slack = float(self.slack_microseconds) * self.limit
+        return min(float(self.capacity) * period + slack, max(float(self.limit), self.capacity) * period)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +193,7 @@ class Limiter(Protocol):
 def level(bucket: Bucket, units: float) -> Level:
     """What that many units in the bucket come to."""
     period = bucket.period_seconds * SECOND
-    missing = float(bucket.capacity) * period - units
+    missing = bucket.full - units
     return Level(bucket.limit, math.floor(units / period), max(0, math.ceil(missing / bucket.limit)) / SECOND)
 
 

@@ -224,7 +224,7 @@ class MemoryLimiter:
 
     def _units(self, bucket: Bucket, now: int) -> float:
         """What is in the bucket by now."""
-        full = float(bucket.capacity) * (bucket.period_seconds * SECOND)
+        full = bucket.full
         filling = self._fillings.get(bucket.key)
         if filling is None:
             return full
@@ -239,7 +239,7 @@ class MemoryLimiter:
     def _draw(self, bucket: Bucket, cost: int, now: int) -> Level:
         """Takes the cost, into debt if need be; gives it back where it is negative."""
         period = bucket.period_seconds * SECOND
-        full = float(bucket.capacity) * period
+        full = bucket.full
         units = min(full, self._units(bucket, now) - float(cost) * period)
         seconds = (full - units) / bucket.limit / SECOND + 2 * bucket.period_seconds
         self._fillings.keep(bucket.key, _Filling(units, now), now, seconds)

@@ -149,7 +149,8 @@ def _name(demand: Demand) -> str:
 def _wire(demand: Demand) -> tuple[int, ...]:
     """A demand as the script reads it."""
     if isinstance(demand, Bucket):
-        return (1, demand.capacity, demand.limit, demand.period_seconds * SECOND, demand.cost)
+        period = demand.period_seconds * SECOND
+        return (1, demand.capacity, demand.limit, period, demand.cost, demand.slack_microseconds)
     if isinstance(demand, Lease):
         return (2, demand.limit)
     known = (3, demand.amount, demand.wanted, demand.least, demand.share)

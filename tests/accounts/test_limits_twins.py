@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
 import pytest
@@ -37,7 +37,7 @@ RECOVERY_SECONDS = 2.0
 
 BUCKETS = (
     Bucket("burst", capacity=3, limit=3, period_seconds=1),
-    Bucket("queue", capacity=1, limit=7, period_seconds=60),
+    Bucket("queue", capacity=1, limit=7, period_seconds=60, slack_microseconds=20_001),
     Bucket("tokens", capacity=10_000, limit=10_000, period_seconds=60),
     Bucket("huge", capacity=10**12 + 1, limit=10**12 + 1, period_seconds=60),  # past 2**53 units
 )
@@ -124,9 +124,9 @@ def demands(draw: st.DrawFn) -> Demands:
 
 def _sized(demand: Demand, cost: int, wanted: int, least: int) -> Demand:
     if isinstance(demand, Bucket):
-        return Bucket(demand.key, demand.capacity, demand.limit, demand.period_seconds, cost)
+        return replace(demand, cost=cost)
     if isinstance(demand, Hold):
-        return Hold(demand.key, demand.generation, demand.amount, wanted, least, demand.share)
+        return replace(demand, wanted=wanted, least=least)
     return demand
 
 

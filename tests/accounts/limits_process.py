@@ -1,0 +1,157 @@
+"""A process of many callers of one RedisLimiter, for tests of what several processes take together.
+
+python -m tests.accounts.limits_process URL INSTALLATION SCENARIO SECONDS
+
+The database that knows what was spent of a budget is a number in the same Redis, beside what is the
+limiter's. It says "ready", starts when it is told to on stdin, and prints what was granted as JSON: a list of
+[asked, granted, gave back, had given back, held, spent], times in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from dataclasses import dataclass
+
+import redis.asyncio
+import uvloop
+
+from accounts.limits import Bucket, Demands, Grant, Hold, Lease, Refusal
+from accounts.redis_limits import RedisLimiter
+
+CALLERS = 64
+PAUSE_SECONDS = 0.05
+LEASE_SECONDS = 30.0
+HEARTBEAT_SECONDS = 0.3
+RECOVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    demands: Demands
+    call_seconds: float = 0.0
+    most_spent: int = 0  # never more than is held
+    waits: bool = False  # for its turn, as long as it is told to; else it comes again with the next burst
+
+
+SCENARIOS = {
+    "requests per second": Scenario((Bucket("requests", 200, 200, 1),)),
+    "requests per minute": Scenario((Bucket("minute", 300, 300, 60),)),
+    "tokens per minute": Scenario((Bucket("tokens", 12_000, 12_000, 60, cost=30),)),
+    "a queue": Scenario((Bucket("queue", 1, 20, 1, slack_microseconds=15_000),), waits=True),
+    "concurrent calls": Scenario((Lease("calls", 10),), call_seconds=0.01),
+    "a budget": Scenario(
+        (Hold("budget", "1", amount=10**9, wanted=38_000_000, least=100_000),),
+        call_seconds=0.005,
+        most_spent=600_000,
+    ),
+    "a budget of long calls": Scenario(
+        (Hold("long", "1", amount=10**9, wanted=3_000_000, least=100_000),),
+        call_seconds=0.7,
+        most_spent=10**9,
+    ),
+    "everything at once": Scenario(
+        (
+            Bucket("every request", 200, 200, 1),
+            Bucket("every token", 10**6, 10**6, 60, cost=100),
+            Lease("every call", 10),
+            Hold("every dollar", "1", amount=10**9, wanted=38_000_000, least=100_000),
+        ),
+        call_seconds=0.005,
+        most_spent=600_000,
+    ),
+}
+Event = tuple[float, float, float, float, int, int]
+
+
+class Callers:
+    def __init__(self, url: str, installation: str, scenario: Scenario) -> None:
+        self.limiter = RedisLimiter(url, installation, recovery_seconds=RECOVERY_SECONDS)
+        self.database = redis.asyncio.Redis.from_url(url)
+        self.spending = f"spent:{installation}"
+        self.scenario = scenario
+        self.grants: dict[str, Grant] = {}
+
+    async def reserve(self, lease_id: str) -> Grant | Refusal:
+        demands = self.scenario.demands
+        answer = await self.limiter.reserve(lease_id, demands, LEASE_SECONDS)
+        if isinstance(answer, Refusal) and answer.unseeded:
+            spent = int(await self.database.get(self.spending) or 0)
+            told = answer.seeded(demands, dict.fromkeys(answer.unseeded, spent))
+            answer = await self.limiter.reserve(lease_id, told, LEASE_SECONDS)
+        return answer
+
+    async def call(self, lease_id: str) -> Event | float:
+        """One call from end to end, or for how long to wait for it."""
+        asked = time.time()
+        grant = await self.reserve(lease_id)
+        granted = time.time()
+        if isinstance(grant, Refusal):
+            return grant.retry_after_seconds or PAUSE_SECONDS
+        if not self.scenario.call_seconds:
+            return asked, granted, granted, granted, 0, 0
+        self.grants[lease_id] = grant
+        await asyncio.sleep(self.scenario.call_seconds)
+        del self.grants[lease_id]
+        most = min(grant.held, self.scenario.most_spent)
+        spent = most if self.scenario.most_spent >= 10**9 else random.randint(0, most)
+        back = time.time()
+        await self.settle(grant, spent)
+        return asked, granted, back, time.time(), grant.held, spent
+
+    async def settle(self, grant: Grant, spent: int) -> None:
+        if spent:
+            await self.database.incrby(self.spending, spent)
+        costs = [demand.cost for demand in grant.demands if isinstance(demand, Bucket)]
+        await self.limiter.settle(grant, costs, spent)
+
+    async def beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self.limiter.extend(list(self.grants.values()), LEASE_SECONDS)
+
+    async def run(self, seconds: float) -> list[Event]:
+        until = time.time() + seconds
+        heartbeat = asyncio.create_task(self.beat())
+        names = [f"{random.getrandbits(64):x}" for _ in range(CALLERS)]
+        every = await asyncio.gather(*[caller(self, name, until) for name in names])
+        heartbeat.cancel()
+        await self.limiter.close()
+        await self.database.aclose()
+        return [event for events in every for event in events]
+
+
+async def caller(callers: Callers, name: str, until: float) -> list[Event]:
+    events: list[Event] = []
+    scenario, number = callers.scenario, 0
+    while time.time() < until:
+        number += 1
+        outcome = await callers.call(f"{name}-{number}")
+        if isinstance(outcome, tuple):
+            events.append(outcome)
+        elif scenario.waits:
+            await asyncio.sleep(outcome)
+            continue
+        if not scenario.waits and not scenario.call_seconds:
+            await asyncio.sleep(PAUSE_SECONDS - time.time() % PAUSE_SECONDS)  # all of them at once
+        elif not isinstance(outcome, tuple):
+            await asyncio.sleep(PAUSE_SECONDS)
+    return events
+
+
+async def run(url: str, installation: str, scenario: Scenario, seconds: float) -> None:
+    callers = Callers(url, installation, scenario)
+    await callers.limiter.explain(scenario.demands)
+    await callers.database.get(callers.spending)
+    await asyncio.sleep(RECOVERY_SECONDS)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(await callers.run(seconds)), flush=True)
+
+
+if __name__ == "__main__":
+    given_url, given_installation, name, given_seconds = sys.argv[1:]
+    uvloop.run(run(given_url, given_installation, SCENARIOS[name], float(given_seconds)))
