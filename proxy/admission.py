@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,9 @@ from uuid import UUID
 
 from accounts.keys import Caller
 from proxy.call import Call
+from proxy.http import Reply, Request
 from proxy.ledger import Ledger, Row, timestamp
+from proxy.limiting import Limits, Reservation
 from proxy.models import UsageRecord
 from proxy.routing import Target
 from proxy.usage import Price, Usage, cost_nano_usd
@@ -34,6 +37,7 @@ KEPT = (
     "model",
     "stream",
     "started_at",
+    "budgets",
 )
 
 
@@ -61,7 +65,15 @@ class Ticket:
     """An admission that must be settled."""
 
     def __init__(
-        self, call: Call, caller: Caller, opened: Row, *, price: Price | None, ledger: Ledger
+        self,
+        call: Call,
+        caller: Caller,
+        opened: Row,
+        *,
+        price: Price | None,
+        ledger: Ledger,
+        limits: Limits,
+        reservation: Reservation | None,
     ) -> None:
         self.call = call
         self.caller = caller
@@ -71,7 +83,15 @@ class Ticket:
         self._opened = opened
         self._price = price
         self._ledger = ledger
+        self._limits = limits
+        self._reservation = reservation
         self._started = time.monotonic()
+
+    def follow(self, tokens_so_far: Callable[[], int]) -> None:
+        """How the limits may ask for the output so far."""
+        if self._reservation is not None:
+            inputs = self.call.input_tokens_estimate
+            self._reservation.tokens_so_far = lambda: inputs + tokens_so_far()
 
     def first_byte(self) -> bool:
         """A byte of the answer has come; whether it was the first."""
@@ -83,7 +103,13 @@ class Ticket:
     async def settle(self) -> None:
         """Returns once the usage record is in the database, or safe on disk."""
         self.record = self._made_record()
-        await asyncio.shield(self._ledger.settle(self.record))
+        try:
+            await asyncio.shield(self._ledger.settle(self.record))
+        finally:
+            if self._reservation is not None:
+                tokens = (self.record["input_tokens"] or 0) + (self.record["output_tokens"] or 0)
+                spent = self.record["cost_nano_usd"] or 0
+                await asyncio.shield(self._limits.settle(self._reservation, tokens, spent))
 
     def _made_record(self) -> Row:
         ending = self.ending
@@ -129,11 +155,25 @@ def _plain(code: str) -> str:
 
 
 async def admit(
-    call: Call, caller: Caller, *, request_id: UUID, worker_id: UUID, price: Price | None, ledger: Ledger
+    call: Call,
+    caller: Caller,
+    request: Request,
+    reply: Reply,
+    *,
+    worker_id: UUID,
+    price: Price | None,
+    ledger: Ledger,
+    limits: Limits,
 ) -> Ticket:
-    """Opens the call in the ledger, before any upstream hears of it. Raises DatabaseUnavailable."""
+    """Reserves what the limits demand, then opens the call in the ledger: before any upstream hears of it.
+
+    Raises RateLimited, ClientLeft, DatabaseUnavailable.
+    """
+    reservation = await limits.reserve(call, caller, price, request, reply)
+    if reservation is not None:
+        call = reservation.call
     opened = {
-        "id": request_id.hex,
+        "id": request.id.hex,
         "tenant_id": caller.tenant_id.hex,
         "user_id": caller.user_id,
         "api_key_id": caller.api_key_id and caller.api_key_id.hex,
@@ -142,8 +182,14 @@ async def admit(
         "model": call.model,
         "stream": call.stream,
         "started_at": timestamp(datetime.now(UTC)),
+        "budgets": reservation.charges if reservation else (),
         "worker_id": worker_id.hex,
         "input_tokens_estimate": call.input_tokens_estimate,
     }
-    await ledger.open(opened)
-    return Ticket(call, caller, opened, price=price, ledger=ledger)
+    try:
+        await ledger.open(opened)
+    except BaseException:
+        if reservation is not None:
+            await limits.settle(reservation, 0, 0)
+        raise
+    return Ticket(call, caller, opened, price=price, ledger=ledger, limits=limits, reservation=reservation)

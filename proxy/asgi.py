@@ -12,16 +12,18 @@ from uuid import UUID
 
 from django.conf import settings
 
-from accounts import changes
+from accounts import changes, database
 from accounts.errors import ApiError
 from accounts.ids import uuid7
 from accounts.keys import KeyCache
+from accounts.redis_limits import RedisLimiter
 from proxy import errors, heartbeat
 from proxy.endpoints import audio, chat, embeddings, models, responses
 from proxy.endpoints.endpoint import Endpoint, audio_endpoint
 from proxy.http import MAX_HEADER_BYTES, ClientLeft, Header, Receive, Reply, Request, Scope, Send
 from proxy.intake import Held
 from proxy.ledger import Ledger, spool_file
+from proxy.limiting import Limits
 from proxy.relay import Relay
 from proxy.routing import Routing
 from proxy.upstream import Upstreams
@@ -55,25 +57,35 @@ class Plane:
     """The relay of this process, from `start` to `stop`."""
 
     relay: Relay
-    beat: asyncio.Task[None]
+    tasks: list[asyncio.Task[None]]
 
     async def start(self) -> None:
         """Makes what calls need, on the running loop, and begins the heartbeat."""
         worker_id: UUID = uuid7()
-        keys, routing = KeyCache(), Routing()
-        changes.subscribe(keys.clear)
-        changes.subscribe(routing.clear)
+        keys, routing, limits = KeyCache(), Routing(), await _limits()
+        for cached in (keys, routing.table, limits.rules):
+            changes.subscribe(cached.clear)
         ledger = Ledger(spool_file(settings.DATA_DIR, worker_id))
-        self.relay = Relay(keys, routing, Upstreams(), ledger, Held(), worker_id)
+        self.relay = Relay(keys, routing, Upstreams(), limits, ledger, Held(), worker_id)
         await heartbeat.begin(worker_id)
-        self.beat = asyncio.create_task(heartbeat.run(worker_id, ledger), name="heartbeat")
+        jobs = {"heartbeat": heartbeat.run(worker_id, ledger), "leases": limits.keep()}
+        self.tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
 
     async def stop(self) -> None:
         """Writes what is pending; from here on this worker has nothing open."""
-        self.beat.cancel()
+        for task in self.tasks:
+            task.cancel()
         await self.relay.ledger.close()
+        await self.relay.limits.close()
         await heartbeat.end(self.relay.worker_id)
         await self.relay.upstreams.close()
+
+
+async def _limits() -> Limits:
+    if not settings.REDIS_URL:
+        return Limits(None, heartbeat.count_living)
+    installation = await database.run(changes.Installation.current)
+    return Limits(RedisLimiter(settings.REDIS_URL, str(installation.id)), heartbeat.count_living)
 
 
 PLANE = Plane()

@@ -7,7 +7,7 @@ from typing import Any
 from accounts.database import DatabaseUnavailable
 from accounts.errors import ApiError
 from accounts.keys import InvalidCredential
-from proxy import audio, call, http, intake, passage, routing, sse, upstream
+from proxy import audio, budgets, call, demands, http, intake, limiting, passage, routing, sse, upstream
 from proxy.admission import Status
 from proxy.reported import UpstreamReported, text
 
@@ -121,6 +121,34 @@ _TABLE: dict[type[Exception], Any] = {
         403, f"This API key may not use the model '{error}'.", code="model_not_allowed", param="model"
     ),
     routing.ModelNotFound: _not_found,
+    demands.RateLimited: lambda error: ApiError(
+        429,
+        f"Rate limit reached: {error}. Try again in {error.retry_after_seconds:.3g} s.",
+        code="rate_limit_exceeded",
+        headers=error.headers,
+    ),
+    budgets.QuotaExceeded: lambda error: ApiError(
+        429,
+        "The budget is spent, or what is left of it does not pay for this call.",
+        type="insufficient_quota",
+        code="insufficient_quota",
+        headers=((b"x-should-retry", b"false"),),
+    ),
+    limiting.BudgetBusy: lambda error: ApiError(
+        429,
+        "What is left of the budget is held by calls under way. Try again shortly.",
+        code="budget_busy",
+        headers=((b"retry-after", b"5"),),
+    ),
+    limiting.BudgetUnavailable: lambda error: _unavailable(
+        "The gateway cannot tell what is left of the budget. Try again shortly.", "budget_unavailable"
+    ),
+    budgets.Unpriced: lambda error: ApiError(
+        403,
+        f"The model '{error}' has no known price, and a budget applies to this call.",
+        code="model_unpriced",
+        param="model",
+    ),
     DatabaseUnavailable: lambda error: _unavailable(
         "The gateway cannot reach its database. Try again shortly.", "database_unavailable"
     ),

@@ -44,6 +44,11 @@ async def end(worker_id: UUID) -> None:
         logger.warning("The database is away: the worker's row stays until the reaper removes it.")
 
 
+def count_living() -> int:
+    """How many processes serve calls. A database job."""
+    return Worker.objects.filter(kind="web", seen_at__gt=Now() - tasks.DEAD_AFTER).count()
+
+
 def _beat(worker_id: UUID) -> None:
     Worker.objects.update_or_create(id=worker_id, defaults={"kind": "web", "seen_at": Now()})
 

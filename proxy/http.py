@@ -160,6 +160,10 @@ class Reply:
         self._ended = False
         self._always = list(always)
 
+    def add(self, headers: Iterable[Header]) -> None:
+        """Headers that go out with the head, whatever the answer will be."""
+        self._always += headers
+
     async def whole(
         self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = ()
     ) -> None:

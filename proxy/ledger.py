@@ -143,29 +143,35 @@ def write_opened(rows: list[Row]) -> None:
     """Inserts open calls. Raises DatabaseUnavailable. On Postgres the disk is not waited for: should the
     machine lose power, calls in flight are lost with it; a killed process loses none."""
     if connection.vendor == "postgresql":
-        _execute(f"SET LOCAL synchronous_commit = off; {OPERATOR_SQL} {_INSERT_OPEN.postgresql()}", rows)
+        given, insert = _INSERT_OPEN.postgresql()
+        _execute(rows, f"SET LOCAL synchronous_commit = off; {OPERATOR_SQL} WITH {given} {insert}")
     else:
-        _execute(_INSERT_OPEN.sqlite(), rows)
+        _execute(rows, _INSERT_OPEN.sqlite())
 
 
 def write_settled(rows: list[Row]) -> None:
-    """Inserts usage records and removes their open calls, in one transaction. Raises DatabaseUnavailable."""
+    """Inserts usage records, adds their cost to what their budgets have spent, and removes their open calls:
+    in one transaction. A record that is there already adds nothing. Raises DatabaseUnavailable."""
+    rows = list({row["id"]: row for row in rows}.values())
     if connection.vendor == "postgresql":
-        _execute(f"{OPERATOR_SQL} {_INSERT_USAGE.postgresql(then=_REMOVE_OPEN)}", rows)
+        given, insert = _INSERT_USAGE.postgresql()
+        recorded = f"recorded AS ({insert} RETURNING tenant_id, budgets, cost_nano_usd)"
+        _execute(rows, f"{OPERATOR_SQL} WITH {given}, {_REMOVE_OPEN}, {recorded} {_SPEND}")
     else:
-        _execute(_INSERT_USAGE.sqlite(), rows, _REMOVE_OPEN_SQLITE)
+        spend = [_SPEND_SQLITE] if any(row["budgets"] for row in rows) else []
+        _execute(rows, *spend, _INSERT_USAGE.sqlite(), _REMOVE_OPEN_SQLITE)
 
 
-def _execute(statement: str, rows: list[Row], *more: str) -> None:
+def _execute(rows: list[Row], *statements: str) -> None:
     """Runs the statements on this thread's connection, each with the rows as its one JSON parameter."""
     payload = msgspec.json.encode(rows).decode()
     try:
-        if not more:
+        if len(statements) == 1:
             with connection.cursor() as cursor:
-                cursor.execute(statement, [payload])
+                cursor.execute(statements[0], [payload])
             return
         with transaction.atomic(), connection.cursor() as cursor:
-            for each in (statement, *more):
+            for each in statements:
                 cursor.execute(each, [payload])
     except (OperationalError, InterfaceError) as error:
         connection.close()
@@ -184,12 +190,13 @@ class _Insert:
 
     # Names are those of our own tables and columns; the values are one parameter.
 
-    def postgresql(self, then: str = "") -> str:
+    def postgresql(self) -> tuple[str, str]:
+        """The rows as a table called `given`, and their insertion."""
         columns = self._columns()
         names = ", ".join(name for name, _ in columns)
         typed = ", ".join(f"{name} {type_}" for name, type_ in columns)
-        given = f"WITH given AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS r({typed})){then}"  # noqa: S608
-        return f"{given} {self._into(names)} SELECT {names} FROM given ON CONFLICT (id) DO NOTHING"  # noqa: S608
+        given = f"given AS MATERIALIZED (SELECT * FROM json_to_recordset(%s::json) AS r({typed}))"  # noqa: S608
+        return given, f"{self._into(names)} SELECT {names} FROM given ON CONFLICT (id) DO NOTHING"  # noqa: S608
 
     def sqlite(self) -> str:
         names = ", ".join(name for name, _ in self._columns())
@@ -204,9 +211,29 @@ class _Insert:
 
 _INSERT_OPEN = _Insert(OpenCall)
 _INSERT_USAGE = _Insert(UsageRecord)
-_REMOVE_OPEN = ", gone AS (DELETE FROM proxy_opencall WHERE id IN (SELECT id FROM given))"
+_REMOVE_OPEN = "gone AS (DELETE FROM proxy_opencall WHERE id IN (SELECT id FROM given))"
 _REMOVE_OPEN_SQLITE = (
     "DELETE FROM proxy_opencall WHERE id IN (SELECT json_extract(value, '$.id') FROM json_each(%s))"
+)
+_SPEND_COLUMNS = "accounts_spend (tenant_id, budget_id, subject, window_start, amount_nano_usd)"
+_ADD_UP = (
+    "ON CONFLICT (budget_id, subject, window_start) "
+    "DO UPDATE SET amount_nano_usd = accounts_spend.amount_nano_usd + excluded.amount_nano_usd"
+)
+# In one order, so that two processes that add to the same rows wait for each other and do not deadlock.
+_SPEND = (
+    f"INSERT INTO {_SPEND_COLUMNS} SELECT tenant_id, (b->>'budget')::uuid, b->>'subject', "  # noqa: S608
+    "(b->>'window_start')::timestamptz, sum(cost_nano_usd) FROM recorded, jsonb_array_elements(budgets) AS b "
+    f"WHERE cost_nano_usd > 0 GROUP BY 1, 2, 3, 4 ORDER BY 2, 3, 4 {_ADD_UP}"
+)
+_SPEND_SQLITE = (
+    f"INSERT INTO {_SPEND_COLUMNS} SELECT json_extract(r.value, '$.tenant_id'), "  # noqa: S608
+    "json_extract(b.value, '$.budget'), json_extract(b.value, '$.subject'), "
+    "json_extract(b.value, '$.window_start'), sum(json_extract(r.value, '$.cost_nano_usd')) "
+    "FROM json_each(%s) AS r, json_each(r.value, '$.budgets') AS b "
+    "WHERE json_extract(r.value, '$.cost_nano_usd') > 0 AND NOT EXISTS "
+    "(SELECT 1 FROM proxy_usagerecord WHERE id = json_extract(r.value, '$.id')) "
+    f"GROUP BY 1, 2, 3, 4 {_ADD_UP}"
 )
 
 

@@ -137,6 +137,9 @@ class CallRow(models.Model):
     model = models.CharField(max_length=200)
     stream = models.BooleanField()
     started_at = models.DateTimeField()
+    budgets = models.JSONField(
+        default=list, help_text="What its cost counts against: budget, subject, window."
+    )
 
     class Meta:
         abstract = True

@@ -29,6 +29,7 @@ from proxy.endpoints.endpoint import LARGE_BYTES, Endpoint
 from proxy.http import Reply, Request, Watch
 from proxy.intake import BODY_CREDENTIAL, Held, NoCredential, header_credential, one_credential
 from proxy.ledger import Ledger
+from proxy.limiting import Limits
 from proxy.passage import Garbled, Passage, Truncated
 from proxy.prompts import render, with_system_prompt
 from proxy.reported import UpstreamReported, read_error
@@ -43,6 +44,7 @@ class Relay:
     keys: KeyCache
     routing: Routing
     upstreams: Upstreams
+    limits: Limits
     ledger: Ledger
     held: Held
     worker_id: UUID
@@ -57,10 +59,12 @@ class Relay:
             ticket = await admit(
                 call,
                 caller,
-                request_id=request.id,
+                request,
+                reply,
                 worker_id=self.worker_id,
                 price=plan.price,
                 ledger=self.ledger,
+                limits=self.limits,
             )
             watch = Watch(request, reply, streams=call.stream, total_seconds=plan.targets[0].timeouts.total)
             try:
@@ -119,6 +123,7 @@ async def _stream(ticket: Ticket, exchange: Exchange, watch: Watch, idle_seconds
     if exchange.content_type != "text/event-stream":
         raise _not_a_stream(await exchange.whole())
     passage, splitter = openai.passage(ticket.call, ticket.id.hex), sse.Splitter()
+    ticket.follow(lambda: passage.events)
     reply = watch.reply
     await reply.begin_events()
     try:

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from django.db.models import Prefetch
 
-from accounts import database
 from accounts.keys import Caller
+from accounts.snapshot import Snapshot
 from proxy.addresses import is_link_local
 from proxy.models import Model, Price, Route, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
@@ -121,35 +121,15 @@ class Routing:
     """The current table, and which targets are failing."""
 
     def __init__(self) -> None:
-        self._table: Table | None = None
-        self._epoch = 0
-        self._loading = asyncio.Lock()
+        self.table = Snapshot(load)
         self._failures: dict[tuple[UUID, str], int] = {}
         self._cool_until: dict[tuple[UUID, str], float] = {}
-
-    def clear(self) -> None:
-        """Rows changed: the next call loads them. From any thread."""
-        self._epoch += 1
-        self._table = None
-
-    async def table(self) -> Table:
-        """The snapshot. Raises accounts.database.DatabaseUnavailable."""
-        if (table := self._table) is not None:
-            return table
-        async with self._loading:
-            if self._table is None:
-                epoch = self._epoch
-                table = await database.run(load)
-                if epoch != self._epoch:
-                    return table
-                self._table = table
-            return self._table
 
     async def plan(self, model: str, caller: Caller) -> Plan:
         """Where this call may go. Raises ModelForbidden, ModelNotFound, DatabaseUnavailable."""
         if not caller.may_use(model):
             raise ModelForbidden(model)
-        table = await self.table()
+        table = await self.table.get()
         candidates = table.candidates(model, caller.tenant_id)
         if not candidates:
             raise ModelNotFound(model)

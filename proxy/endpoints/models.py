@@ -31,7 +31,7 @@ async def answer(relay: Relay, name: str, request: Request, reply: Reply) -> Non
     caller = await (relay.keys.authenticate(credential) if credential else relay.without_credential())
     if name and not caller.may_use(name):
         raise ModelForbidden(name)
-    names = await _names(await relay.routing.table(), caller)
+    names = await _names(await relay.routing.table.get(), caller)
     if not name:
         listed = {"object": "list", "data": [_model(each) for each in sorted(names)]}
         return await reply.whole(200, b"application/json", msgspec.json.encode(listed))

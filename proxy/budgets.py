@@ -1,0 +1,148 @@
+"""What a call may cost under its budgets: how much is held for it, and the output that this pays for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from accounts.keys import Caller
+from accounts.limits import Hold
+from accounts.rules import BudgetRule, SubjectId
+from proxy.call import Call
+from proxy.usage import Price
+
+# An answer shorter than this helps nobody: a call that cannot pay for it waits, or is refused.
+LEAST_OUTPUT_TOKENS = 16
+# What a model may say that was not told how much: more than models write at once.
+UNBOUNDED_OUTPUT_TOKENS = 128_000
+# A token is at least a byte of what was sent; a chat's own marks come on top of it.
+_BYTES_PER_ESTIMATED_TOKEN = 4
+_OVERHEAD_TOKENS = 64
+
+# What each endpoint calls the most output it may have; the first is what is sent where the caller named none.
+_LIMIT_MEMBERS = {
+    "chat.completions": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+}
+
+
+class Unpriced(Exception):
+    """Nobody can tell what the model costs, and a budget applies that does not allow that."""
+
+
+class QuotaExceeded(Exception):
+    """The budget is spent, or what is left of it does not pay for the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """The most that a call may cost, in parts: its input, and each token of output."""
+
+    input_nano_usd: int
+    output_tokens: int
+    output_nano_usd_per_million: int
+
+    def cost(self, output_tokens: int) -> int:
+        """Nano-dollars with that much output, rounded up."""
+        return self.input_nano_usd + -(-output_tokens * self.output_nano_usd_per_million // 1_000_000)
+
+    def affordable(self, held: int) -> int:
+        """Tokens of output that `held` nano-dollars pay for."""
+        if self.output_nano_usd_per_million == 0:
+            return self.output_tokens
+        return max(0, held - self.input_nano_usd) * 1_000_000 // self.output_nano_usd_per_million
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Where a call's cost is added up: a row of accounts.Spend, named as the ledger's JSON names it."""
+
+    budget: str
+    subject: str
+    window_start: str
+
+    @classmethod
+    def of(cls, rule: BudgetRule, subject: str, now: datetime) -> Charge:
+        """In the window that `now` is in."""
+        return cls(rule.id.hex, subject, rule.window_start(now).strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def worst(call: Call, price: Price | None) -> Worst | None:
+    """None where no price is known for something that the call will use."""
+    if price is None:
+        return None
+    if call.audio is not None and price.minute is not None:
+        return Worst(-(-call.audio.milliseconds * price.minute // 60_000), 0, 0)
+    tokens = _output_tokens(call)
+    if price.input is None or (tokens and price.output is None):
+        return None
+    inputs = call.input_tokens_estimate * _BYTES_PER_ESTIMATED_TOKEN + _OVERHEAD_TOKENS
+    return Worst(-(-inputs * price.input // 1_000_000), tokens, price.output or 0)
+
+
+def applying(rules: tuple[BudgetRule, ...], caller: Caller) -> list[tuple[BudgetRule, str]]:
+    """The budgets that this caller spends from, and as whom ("key:<id>")."""
+    subjects: dict[str, SubjectId | None] = {
+        "tenant": caller.tenant_id,
+        "user": caller.user_id,
+        "key": caller.api_key_id or caller.security_key_id,
+    }
+    return [
+        (rule, f"{rule.scope}:{subject}")
+        for rule in rules
+        if (subject := subjects[rule.scope]) is not None and rule.subject_id in (None, subject)
+    ]
+
+
+def hold(rule: BudgetRule, subject: str, most: Worst, now: datetime) -> Hold:
+    """What the budget is asked to hold for a call."""
+    least = most.cost(min(most.output_tokens, LEAST_OUTPUT_TOKENS))
+    return Hold(
+        key=f"{rule.id.hex}:{subject}",
+        generation=rule.window_start(now).isoformat(),
+        amount=rule.amount_nano_usd,
+        wanted=most.cost(most.output_tokens),
+        least=least,
+    )
+
+
+def capped(call: Call, most: Worst, held: int) -> tuple[Call, int | None]:
+    """The call with the output that `held` pays for, and that cap; None where it asked for no more."""
+    names = _LIMIT_MEMBERS.get(call.endpoint)
+    cap = most.affordable(held) // _choices(call)
+    if names is None or (cap >= most.output_tokens // _choices(call) and _asked(call) is not None):
+        return call, None
+    cap = min(cap, most.output_tokens)
+    given = [name for name in names if name in call.fields] or [names[0]]
+    fields = {**call.fields, **{name: msgspec.Raw(b"%d" % cap) for name in given}}
+    return replace(call, fields=fields), cap
+
+
+def _output_tokens(call: Call) -> int:
+    """The most tokens of output that the call may have; 0 for calls that have none."""
+    if call.endpoint not in _LIMIT_MEMBERS:
+        return 0
+    asked = _asked(call)
+    return (UNBOUNDED_OUTPUT_TOKENS if asked is None else asked) * _choices(call)
+
+
+def _asked(call: Call) -> int | None:
+    for name in _LIMIT_MEMBERS.get(call.endpoint, ()):
+        value = _number(call, name)
+        if value is not None:
+            return value
+    return None
+
+
+def _choices(call: Call) -> int:
+    return max(1, _number(call, "n") or 1, _number(call, "best_of") or 1)
+
+
+def _number(call: Call, name: str) -> int | None:
+    raw = call.fields.get(name)
+    value: Any = msgspec.json.decode(raw) if raw is not None else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
