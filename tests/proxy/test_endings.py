@@ -197,7 +197,9 @@ class Reader:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("options", "last"), [("delay=16500", "[DONE]"), ("delay=16500+status=400", "error")])
+@pytest.mark.parametrize(
+    ("options", "last"), [("delay=16500", "[DONE]"), ("delay=16500+status=400", "error")]
+)
 def test_a_stream_that_is_slow_to_begin_is_kept_alive(
     gateway: Gateway, alice: Person, options: str, last: str
 ) -> None:
