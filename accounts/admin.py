@@ -72,7 +72,7 @@ class CredentialAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_readonly_fields(
         self, request: HttpRequest, obj: ApiKey | SecurityKey | None = None
     ) -> tuple[str, ...]:
-        return self.readonly_fields if obj is None else (*self.lasting, *self.readonly_fields)
+        return ("shown",) if obj is None else (*self.lasting, *self.readonly_fields)
 
     def save_model(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
@@ -23,7 +24,7 @@ from accounts.tenancy import operator_scope
 from gateway import configuration
 from gateway.apply import Made, apply
 from gateway.rows import Kind, Mistakes, RouteTo, Row, Secret, Values, secret_values
-from proxy.addresses import InvalidAddress, check_base_url
+from proxy.addresses import InvalidAddress, NotSendable, check_base_url, check_header
 from proxy.prices import seed_prices
 
 _DEFAULT = "default"
@@ -85,6 +86,10 @@ def _administrator() -> str | None:
         return None
     if settings.ADMIN_PASSWORD is None and User.objects.filter(is_superuser=True).exists():
         return None
+    try:
+        User._meta.get_field("username").run_validators(name)
+    except ValidationError as error:
+        raise Mistakes([f"ADMIN_USERNAME: {' '.join(error.messages)}"]) from None
     password = settings.ADMIN_PASSWORD or secrets.token_urlsafe(15)
     User.objects.create_superuser(name, password=password)
     return None if settings.ADMIN_PASSWORD else password
@@ -142,30 +147,40 @@ def _openai() -> list[Row]:
     """OpenAI, or the compatible server at OPENAI_BASE_URL: takes every name that nothing else claims."""
     if not settings.OPENAI_API_KEY and not settings.OPENAI_BASE_URL:
         return []
-    values = _server("OPENAI_BASE_URL", settings.OPENAI_BASE_URL or _OPENAI, settings.OPENAI_API_KEY)
+    values = _server("OPENAI", settings.OPENAI_BASE_URL or _OPENAI, settings.OPENAI_API_KEY)
     if settings.OPENAI_PROJECT_KEY:
-        values["project"] = settings.OPENAI_PROJECT_KEY
+        values["project"] = _sendable("OPENAI_PROJECT_KEY", settings.OPENAI_PROJECT_KEY)
     return [Row(Kind.UPSTREAM, ("openai",), values), *_models("openai", "*")]
 
 
 def _gpt_oss() -> list[Row]:
     if not settings.GPT_OSS_BASE_URL:
         return []
-    values = _server("GPT_OSS_BASE_URL", settings.GPT_OSS_BASE_URL, settings.GPT_OSS_API_KEY)
+    values = _server("GPT_OSS", settings.GPT_OSS_BASE_URL, settings.GPT_OSS_API_KEY)
     return [Row(Kind.UPSTREAM, ("gpt-oss",), values), *_models("gpt-oss", "gpt-oss-20b", "gpt-oss-120b")]
 
 
-def _server(name: str, base_url: str, api_key: str | None) -> dict[str, object]:
-    """An OpenAI-compatible one. Its key is always named, so that one taken away is removed."""
+def _server(prefix: str, base_url: str, api_key: str | None) -> dict[str, object]:
+    """An OpenAI-compatible one. Its key is always named, so that one taken away is removed.
+
+    `prefix` is what the names of its variables begin with.
+    """
     try:
         address = check_base_url(base_url)
     except InvalidAddress as error:
-        raise Mistakes([f"{name} {error}"]) from None
+        raise Mistakes([f"{prefix}_BASE_URL {error}"]) from None
     values: dict[str, object] = {"dialect": "openai", "base_url": address}
-    values["api_key"] = None if api_key is None else Secret(api_key)
+    values["api_key"] = None if api_key is None else Secret(_sendable(f"{prefix}_API_KEY", api_key))
     if settings.REQUEST_TIMEOUT_SECONDS is not None:
         values["total_timeout_seconds"] = settings.REQUEST_TIMEOUT_SECONDS
     return values
+
+
+def _sendable(name: str, value: str) -> str:
+    try:
+        return check_header(value)
+    except NotSendable as error:
+        raise Mistakes([f"{name} {error}"]) from None
 
 
 def _models(upstream: str, *names: str) -> Sequence[Row]:

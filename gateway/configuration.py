@@ -23,7 +23,7 @@ from accounts.models import (
 from accounts.money import dollars, nano_dollars
 from gateway.nodes import Read, Reader, Spot, Wrong, or_null
 from gateway.rows import LIMIT_COUNTS, Kind, Mistakes, Prices, RouteTo, Row, Secret, called, secret_values
-from proxy.addresses import InvalidAddress, check_base_url
+from proxy.addresses import InvalidAddress, NotSendable, check_base_url, check_header
 from proxy.models import Model, Route, Upstream
 
 _PRICE_COLUMNS = {
@@ -56,6 +56,13 @@ def _named_twice(rows: list[Row]) -> list[str]:
             sentences.append(f"{row.place}: the {row.kind} {called(row.name)} is named twice")
         seen.add((row.kind, row.name))
     return sentences
+
+
+def _sendable(spot: Spot, text: str) -> str:
+    try:
+        return check_header(text)
+    except NotSendable as error:
+        raise Wrong(spot, str(error)) from None
 
 
 class _File:
@@ -149,15 +156,27 @@ class _File:
         return ""
 
     def upstream(self, spot: Spot) -> Row:
-        columns = ["name", "dialect", "organization", "project", "responses", "enabled"]
+        columns = ["name", "dialect", "responses", "enabled"]
         columns += [f"{phase}_timeout_seconds" for phase in _TIMEOUTS]
         known = {name: self.reader.column(Upstream, name) for name in columns} | {
             "base_url": self.base_url,
-            "api_key": or_null(lambda at: Secret(self.reader.text(at))),
+            "api_key": or_null(lambda at: Secret(_sendable(at, self.reader.text(at)))),
+            "organization": self.account("organization"),
+            "project": self.account("project"),
             "tenant": or_null(self.reader.text),
         }
         values = self.reader.fields(spot, known, required=("name",))
         return Row(Kind.UPSTREAM, (values.pop("name", ""),), values, {}, self.reader.place(spot))
+
+    def account(self, name: str) -> Read:
+        """Reads that column of an upstream, which goes into a header; it may be empty."""
+        read = self.reader.column(Upstream, name)
+
+        def value_of(spot: Spot) -> str:
+            text = str(read(spot))
+            return _sendable(spot, text) if text else ""
+
+        return value_of
 
     def model(self, spot: Spot) -> Row:
         known = {
@@ -194,7 +213,7 @@ class _File:
         values = self.reader.fields(spot, dict.fromkeys(_PRICE_COLUMNS, or_null(self.dollars)))
         if "*" in model:
             self.reader.note(Wrong(spot, "prices need a model's exact name"))
-        elif not values:
+        elif not spot.node.value:
             self.reader.note(Wrong(spot, f"names none of {', '.join(_PRICE_COLUMNS)}"))
         return Prices(**{_PRICE_COLUMNS[name]: value for name, value in values.items()})
 

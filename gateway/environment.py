@@ -99,12 +99,13 @@ class Environment:
             raise EnvironmentMistake(f"{name} must be a whole number from {low} to {high}.")
         return int(value)
 
-    def seconds(self, name: str, default: Default) -> float | Default:
+    def seconds(self, name: str, default: Default, *, low: float = 0) -> float | Default:
         value = self.optional(name)
         if value is None:
             return default
-        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value):
-            raise EnvironmentMistake(f"{name} must be a number of seconds, such as 30 or 0.5.")
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or float(value) < low:
+            least = f" and at least {low}" if low else ""
+            raise EnvironmentMistake(f"{name} must be a number of seconds, such as 30 or 0.5{least}.")
         return float(value)
 
     def one_of(self, name: str, default: str, *choices: str) -> str:

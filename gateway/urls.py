@@ -6,6 +6,8 @@ from django.views.generic import RedirectView
 
 from gateway import pages
 
+admin.site.site_header = admin.site.site_title = "Tollgate"
+
 urlpatterns = [
     path("", pages.home, name="home"),
     path("admin", RedirectView.as_view(url="/admin/")),

@@ -1,9 +1,14 @@
-"""What an operator may write as the address of an upstream."""
+"""What an operator may write as the address of an upstream, and to be sent there with each call."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
+
+
+class NotSendable(ValueError):
+    """The sentence says what is wrong with it, and never repeats it: it may be a key."""
 
 
 class InvalidAddress(ValueError):
@@ -30,6 +35,13 @@ def check_base_url(text: str) -> str:
     if is_link_local(parts.hostname):
         raise InvalidAddress("must not be a link-local address")
     return text.rstrip("/")
+
+
+def check_header(text: str) -> str:
+    """`text`, where it can be the word of a header: a key, an account's name. Raises `NotSendable`."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise NotSendable("must be printable ASCII characters without spaces")
+    return text
 
 
 def is_link_local(host: str) -> bool:

@@ -18,7 +18,7 @@ from django.utils.functional import cached_property
 from accounts.admin import DollarsField
 from accounts.models import Tenant
 from accounts.money import dollars
-from proxy.addresses import InvalidAddress, check_base_url
+from proxy.addresses import InvalidAddress, NotSendable, check_base_url, check_header
 from proxy.models import Model, OpenCall, Price, Route, Upstream, UsageRecord
 from proxy.sealing import seal, upstream_context
 
@@ -45,6 +45,22 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             return check_base_url(text) if text else ""
         except InvalidAddress as error:
+            raise forms.ValidationError(f"This {error}.") from None
+
+    def clean_api_key(self) -> str:
+        return self._sendable("api_key")
+
+    def clean_organization(self) -> str:
+        return self._sendable("organization")
+
+    def clean_project(self) -> str:
+        return self._sendable("project")
+
+    def _sendable(self, name: str) -> str:
+        text = str(self.cleaned_data[name])
+        try:
+            return check_header(text) if text else ""
+        except NotSendable as error:
             raise forms.ValidationError(f"This {error}.") from None
 
     def clean(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ PRIVATE = frozenset(
 )
 _PRIVATE_MARKS = tuple(f'"{name}"'.encode() for name in sorted(PRIVATE))
 _USAGE_MARKS = (b'"usage":{', b'"usage": {')
+_NULL_USAGE = (b',"usage":null', b', "usage": null')
 _FINISHED_MARKS = (b'"finish_reason":"', b'"finish_reason": "')
 _FIELDS = msgspec.json.Decoder(Fields)
 
@@ -149,7 +150,9 @@ class ChatPassage(Passage):
             if written is None:
                 return
             swaps.append((written, key + ours))
-        self._swaps = tuple(swap for swap in swaps if swap[0] != swap[1])
+        # We asked for usage: a client that did not would see it announced in every event.
+        nulls = () if self._shows_usage else tuple(null for null in _NULL_USAGE if null in event)
+        self._swaps = (*(swap for swap in swaps if swap[0] != swap[1]), *((null, b"") for null in nulls))
         self._signs = tuple(new for _, new in swaps)
 
 

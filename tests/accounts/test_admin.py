@@ -55,6 +55,14 @@ def test_it_shows_the_secret_of_a_new_api_key_once(operator: Client, acme: Tenan
         assert key.digest not in page
 
 
+def test_it_asks_for_a_new_key_without_telling_of_what_is_not_there_yet(operator: Client) -> None:
+    for table in ("apikey", "securitykey"):
+        page = text(operator, url(table, "add"))
+        assert "shown once" in page
+        assert "Created at" not in page
+        assert "Revoked at" not in page
+
+
 def test_it_shows_the_secret_of_a_new_security_key_once(operator: Client, acme: Tenant) -> None:
     values = {"tenant": str(acme.id), "name": "main"}
     made = operator.post(url("securitykey", "add"), values, follow=True).content.decode()

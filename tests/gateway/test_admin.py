@@ -79,6 +79,13 @@ def test_it_refuses_an_address_that_is_none(admin_client: Client, address: str) 
     assert not Upstream.objects.exists()
 
 
+@pytest.mark.parametrize("field", ["api_key", "organization", "project"])
+def test_it_refuses_what_no_header_can_hold(admin_client: Client, field: str) -> None:
+    answer = admin_client.post("/admin/proxy/upstream/add/", FORM | {field: "a\nb"})
+    assert answer.status_code == 200
+    assert not Upstream.objects.exists()
+
+
 def test_it_takes_prices_in_dollars_and_keeps_them_exactly(admin_client: Client) -> None:
     form = {"model_name": "gpt-4o-mini", "input_nano_usd_per_million": "0.15"}
     assert admin_client.post("/admin/proxy/price/add/", form).status_code == 302

@@ -163,7 +163,13 @@ def test_it_makes_nothing_at_all_when_the_file_is_wrong(settings: Settings, tmp_
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("BOOTSTRAP_API_KEY", "with spaces"), ("OPENAI_BASE_URL", "http://169.254.169.254/v1")],
+    [
+        ("ADMIN_USERNAME", "with spaces"),
+        ("ADMIN_USERNAME", "a" * 151),
+        ("BOOTSTRAP_API_KEY", "with spaces"),
+        ("OPENAI_BASE_URL", "http://169.254.169.254/v1"),
+        ("OPENAI_API_KEY", "sk-1\nsk-2"),
+    ],
 )
 def test_it_names_the_variable_that_cannot_be_meant(settings: Settings, name: str, value: str) -> None:
     setattr(settings, name, value)

@@ -163,6 +163,14 @@ def test_it_refuses_a_dialect_that_comes_later(tmp_path: Path, dialect: str) -> 
             "2: models[0].routes[0].weight: “many”",
         ),
         ("models:\n  - {name: x, routes: [{model: y}]}\n", "2: models[0].routes[0]: upstream is missing"),
+        (
+            'upstreams:\n  - {name: x, base_url: "http://x/v1", api_key: "a\\nb"}\n',
+            "2: upstreams[0].api_key: must be printable ASCII",
+        ),
+        (
+            'upstreams:\n  - {name: x, base_url: "http://x/v1", project: "a\\nb"}\n',
+            "2: upstreams[0].project: must be printable ASCII",
+        ),
         ("models:\n  - {name: x, prices: {}}\n", "2: models[0].prices: names none of"),
         (
             "models:\n  - {name: x*, prices: {per_minute: 1}}\n",

@@ -39,6 +39,7 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
         ("REDIS_URL", "localhost:6379"),
         ("TRUSTED_PROXIES", "10.0.0.0/99"),
         ("REQUEST_TIMEOUT_SECONDS", "soon"),
+        ("REQUEST_TIMEOUT_SECONDS", "0"),
         ("OPENAI_BASE_URL", "api.openai.com/v1"),
         ("ENCRYPTION_KEYS", "one:two"),
         ("LOG_LEVEL", "loud"),

@@ -99,6 +99,14 @@ def test_it_shows_the_usage_chunk_to_a_client_that_asked() -> None:
     assert documents(out)[-1]["choices"] == []
 
 
+@pytest.mark.parametrize("spaced", [False, True])
+def test_usage_that_is_null_is_hidden_too(spaced: bool) -> None:
+    stream = b"".join(chunk(str(n), spaced=spaced, usage=None) for n in range(4)) + chunk(finish="stop")
+    for cut in range(0, len(stream), 11):
+        assert b"usage" not in run(chat(), stream + sse.DONE, (cut,))
+    assert run(chat(shows_usage=True), stream + sse.DONE).count(b"usage") == 4
+
+
 def test_it_keeps_the_last_choice_when_usage_rides_on_it() -> None:
     passage = chat()
     out = run(passage, chunk("a") + chunk(finish="stop", usage=USAGE) + sse.DONE)

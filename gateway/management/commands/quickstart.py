@@ -19,7 +19,6 @@ from gateway.rows import Kind, Mistakes, called
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_SQLITE = (3, 38)  # JSON functions always built in, which the ledger writes with
 
-# Seconds for which calls under way may go on after the server stopped listening.
 # Longer than the load balancers in front, which must be the ones to close a connection (nginx: 75).
 _KEEP_ALIVE_SECONDS = 80
 
