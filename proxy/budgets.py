@@ -1,4 +1,4 @@
-"""What a call may cost under its budgets: how much is held for it, and the output that this pays for. Pure."""
+"""What a call may cost under its budgets: what is held for it, and the output that this pays for. Pure."""
 
 from __future__ import annotations
 

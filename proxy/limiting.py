@@ -27,7 +27,7 @@ from accounts.snapshot import Snapshot
 from accounts.tenancy import operator_scope
 from proxy.budgets import Charge, QuotaExceeded, Unpriced, Worst, applying, capped, hold, worst
 from proxy.call import Call
-from proxy.demands import Asked, Header, asked_of, headers, refused, token_cost
+from proxy.demands import Asked, asked_of, headers, refused, token_cost
 from proxy.http import Reply, Request, TotalTimeout, Watch
 from proxy.usage import Price
 

@@ -44,8 +44,8 @@ def chat(person: Person, model: str = MODEL, **more: object) -> httpx.Response:
 
 def spent(gateway: Gateway, owner: Person) -> int:
     rows = gateway.query(
-        "SELECT sum(s.amount_nano_usd) AS nano FROM accounts_spend s JOIN accounts_tenant t ON t.id = s.tenant_id"
-        " WHERE t.slug = %s",
+        "SELECT sum(s.amount_nano_usd) AS nano FROM accounts_spend s "
+        "JOIN accounts_tenant t ON t.id = s.tenant_id WHERE t.slug = %s",
         owner.tenant,
     )
     return int(rows[0]["nano"] or 0)

@@ -1,5 +1,6 @@
 """Limits as a caller meets them, over real sockets."""
 
+import itertools
 import socket
 import threading
 import time
@@ -104,7 +105,7 @@ def test_a_queue_starts_calls_evenly_and_in_order(limited: Limited, upstream: Sc
         answers = list(pool.map(lambda _: chat(owner), range(6)))
     assert [answer.status_code for answer in answers] == [200] * 6
     starts = sorted(call.at for call in upstream.calls())
-    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert all(gap > 0.2 for gap in gaps)
     assert sum(gaps) < 2.5
 
