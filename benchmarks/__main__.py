@@ -112,13 +112,14 @@ def print_figures(rounds: int, floor: Floor, gateways: list[Measured]) -> None:
     print(report.table([*nginx, *results]), end="\n\n")
     for result in results:
         print(report.verdict(result))
+        print(report.limits_line(result))
 
 
 def print_ledgers(gateways: list[Measured]) -> bool:
     """Whether every ledger holds exactly one usage record for each call, and no open call."""
     exact = True
     for gateway in gateways:
-        calls_made, ledger = gateway.server.client.calls_made, gateway.store.read_ledger()
+        calls_made, ledger = gateway.server.calls_made, gateway.store.read_ledger()
         print(report.ledger_line(gateway.store.title, calls_made, ledger))
         exact = exact and ledger == Ledger(calls_made, 0)
     return exact

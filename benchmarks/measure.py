@@ -39,6 +39,7 @@ class Round:
     """One server's figures in one round; processor time is without what the server uses when idle."""
 
     json_milliseconds: float
+    limited_milliseconds: float | None
     json_per_second: float
     chunk_milliseconds: float
     events: int
@@ -49,18 +50,25 @@ class Round:
 async def warm_up(server: Server) -> None:
     """Connections to the upstream are open and caches filled before anything is counted."""
     await server.client.json_calls(WARM_UP_CALLS, JSON_AT_ONCE)
+    if server.limited:
+        await server.limited.json_calls(WARM_UP_CALLS, JSON_AT_ONCE)
     await server.client.streams(STREAMS_AT_ONCE, SHORT_EVENTS)
 
 
 async def measure_round(server: Server, json_calls: int) -> Round:
     idle = (await watch(server, asyncio.sleep(IDLE_SECONDS))).cpu_seconds / (IDLE_SECONDS + AFTERMATH_SECONDS)
     plain = await watch(server, server.client.json_calls(json_calls, JSON_AT_ONCE))
+    limited = None
+    if server.limited:
+        load = await watch(server, server.limited.json_calls(json_calls, JSON_AT_ONCE))
+        limited = 1000 * busy_seconds(load, idle) / json_calls
     short = await watch(server, server.client.streams(STREAMS_AT_ONCE, SHORT_EVENTS))
     long = await watch(server, server.client.streams(STREAMS_AT_ONCE, LONG_EVENTS))
     extra_events = STREAMS_AT_ONCE * (LONG_EVENTS - SHORT_EVENTS)
     arrivals = [arrival for stream in long.seen for arrival in stream]
     return Round(
         json_milliseconds=1000 * busy_seconds(plain, idle) / json_calls,
+        limited_milliseconds=limited,
         json_per_second=json_calls / plain.wall_seconds,
         chunk_milliseconds=1000 * (busy_seconds(long, idle) - busy_seconds(short, idle)) / extra_events,
         events=len(arrivals),

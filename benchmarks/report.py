@@ -13,6 +13,7 @@ from benchmarks.upstream import EVENTS_PER_SECOND, JSON_BODY
 
 JSON_TARGET = 45.0
 CHUNK_TARGET = 4.0
+LIMITS_TARGET_MILLISECONDS = 0.15
 # Below this share of events arriving on their own, a cheap chunk is a sign of buffering and meets no target.
 ALONE_REQUIRED = 0.95
 NONE = "–"
@@ -111,6 +112,22 @@ def verdict(result: Result) -> str:
         f"{result.title}: JSON {json_ratio.middle:.1f} × nginx, target ≤ {JSON_TARGET:g}: "
         f"{met(json_ratio.middle <= JSON_TARGET)}; chunk {chunk_ratio.middle:.2f} × nginx, "
         f"target ≤ {CHUNK_TARGET:g}: {met(chunk_met)}{joined}"
+    )
+
+
+def limits_line(result: Result) -> str:
+    """What limits cost: calls of a tenant with a limit of every kind on every scope, and a budget."""
+    extra = [
+        one.limited_milliseconds - one.json_milliseconds
+        for one in result.rounds
+        if one.limited_milliseconds is not None
+    ]
+    if not extra:
+        return f"{result.title}: limits not measured"
+    shown = spread(extra)
+    return (
+        f"{result.title}: a fully limited call costs {shown.shown(3)} ms more, "
+        f"target ≤ {LIMITS_TARGET_MILLISECONDS:g}: {met(shown.middle <= LIMITS_TARGET_MILLISECONDS)}"
     )
 
 

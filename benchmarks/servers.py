@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -56,6 +57,11 @@ class Server:
     title: str
     pid: int
     client: Client
+    limited: Client | None = None  # calls as a tenant that every kind of limit applies to
+
+    @property
+    def calls_made(self) -> int:
+        return self.client.calls_made + (self.limited.calls_made if self.limited else 0)
 
 
 @contextmanager
@@ -97,13 +103,32 @@ def gateway(store: Store, folder: Path, upstream_port: int) -> Iterator[Server]:
         "BOOTSTRAP_API_KEY": api_key,
         "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream_port}/v1",
         "OPENAI_API_KEY": "sk-of-the-fake-upstream",
-        "CONFIG_FILE": "",
+        "CONFIG_FILE": str(folder / "limited.json"),
     }
+    limited_key = f"sk-bench-{secrets.token_hex(16)}"
+    (folder / "limited.json").write_text(json.dumps(limited_tenant(limited_key)))  # JSON is YAML
     log = folder / f"gateway-{store.title.split()[0].lower()}.log"
     command = [sys.executable, str(PROJECT / "manage.py"), "quickstart"]
     with started(command, {**plain_environment(), **own, **store.environment}, log) as process:
         wait_until_serving(process, f"http://127.0.0.1:{port}/readyz", log)
-        yield Server(f"Tollgate, {store.title}", process.pid, Client(port, api_key))
+        clients = Client(port, api_key), Client(port, limited_key)
+        yield Server(f"Tollgate, {store.title}", process.pid, *clients)
+
+
+def limited_tenant(api_key: str) -> Mapping[str, object]:
+    """A tenant with a limit of every kind and a budget, none of which is ever reached."""
+    plenty = 10**9
+    counts = dict.fromkeys(("requests_per_second", "requests_per_minute", "tokens_per_minute"), plenty)
+    scopes = ("tenant", "user", "key", "ip", "model")
+    tenant = {
+        "slug": "limited",
+        "name": "Limited",
+        "members": [{"email": "bench@limited.test", "role": "owner"}],
+        "api_keys": [{"name": "bench", "user": "bench@limited.test", "secret": api_key}],
+        "limits": [{"scope": scope, "concurrent": plenty, **counts} for scope in scopes],
+        "budgets": [{"scope": "tenant", "amount_usd": "1000000", "period": "total"}],
+    }
+    return {"tenants": [tenant]}
 
 
 def plain_environment() -> Mapping[str, str]:
