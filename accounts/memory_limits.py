@@ -185,9 +185,7 @@ class MemoryLimiter:
                 if known and cost != demand.cost:
                     self._draw(demand, cost - demand.cost, now)
             elif isinstance(demand, Lease):
-                leases = self._leases.get(demand.key)
-                if leases is not None:
-                    leases.until.pop(grant.lease_id, None)
+                self._free(demand, grant.lease_id)
             else:
                 self._spend(demand, grant.lease_id, spent, now)
 
@@ -264,6 +262,13 @@ class MemoryLimiter:
         leases.earliest = min(leases.earliest, until) if leases.until else until
         leases.until[lease_id] = until
         self._leases.keep(lease.key, leases, now, LONGEST_LEASE_SECONDS)
+
+    def _free(self, lease: Lease, lease_id: str) -> None:
+        leases = self._leases.get(lease.key)
+        if leases is not None:
+            leases.until.pop(lease_id, None)
+            if not leases.until:
+                self._leases.pop(lease.key)
 
     # Budgets
 

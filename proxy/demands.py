@@ -54,12 +54,20 @@ class RateLimited(Exception):
 
 def asked_of(rules: tuple[LimitRule, ...], call: Call, caller: Caller, client_ip: str) -> tuple[Asked, ...]:
     """The demands of every limit that applies to this call."""
-    return tuple(
-        asked
-        for rule in rules
-        if (subject := _subject(rule, call, caller, client_ip)) is not None
-        for asked in _demands(rule, subject, call)
-    )
+    subjects: dict[str, SubjectId | None] = {
+        "tenant": caller.tenant_id,
+        "user": caller.user_id,
+        "key": caller.api_key_id or caller.security_key_id,
+        "ip": client_ip,
+        "model": call.model,
+    }
+    tokens = token_cost(call)
+    asked: list[Asked] = []
+    for rule in rules:
+        subject = subjects[rule.scope]
+        if subject is not None and (rule.subject_id is None or rule.subject_id == subject):
+            asked += _demands(rule, f"{rule.id.hex}:{subject}", tokens)
+    return tuple(asked)
 
 
 def token_cost(call: Call) -> int:
@@ -72,21 +80,7 @@ def token_cost(call: Call) -> int:
     return call.input_tokens_estimate + min(wanted, MAX_OUTPUT_TOKENS)
 
 
-def _subject(rule: LimitRule, call: Call, caller: Caller, client_ip: str) -> SubjectId | None:
-    """Whose count this call is in; None when the limit is not for it."""
-    of_scope: dict[str, SubjectId | None] = {
-        "tenant": caller.tenant_id,
-        "user": caller.user_id,
-        "key": caller.api_key_id or caller.security_key_id,
-        "ip": client_ip,
-        "model": call.model,
-    }
-    subject = of_scope[rule.scope]
-    return subject if rule.subject_id is None or rule.subject_id == subject else None
-
-
-def _demands(rule: LimitRule, subject: SubjectId, call: Call) -> Iterator[Asked]:
-    where = f"{rule.id.hex}:{subject}"
+def _demands(rule: LimitRule, where: str, tokens: int) -> Iterator[Asked]:
     queues = rule.queue_seconds is not None
     for limit, period in ((rule.requests_per_second, 1), (rule.requests_per_minute, 60)):
         if limit is not None:
@@ -94,7 +88,7 @@ def _demands(rule: LimitRule, subject: SubjectId, call: Call) -> Iterator[Asked]
             yield Asked(bucket, rule, "requests")
     if (limit := rule.tokens_per_minute) is not None:
         # A call that asks for more than the bucket holds is let in when it is full.
-        yield Asked(Bucket(f"{where}:t60", limit, limit, 60, min(token_cost(call), limit)), rule, "tokens")
+        yield Asked(Bucket(f"{where}:t60", limit, limit, 60, min(tokens, limit)), rule, "tokens")
     if rule.concurrent is not None:
         yield Asked(Lease(f"{where}:c", rule.concurrent), rule, "concurrent calls")
 

@@ -1,4 +1,4 @@
-"""A cable that a test can pull: forwards connections to a PostgreSQL until it is cut."""
+"""A cable that a test can pull: forwards connections to a PostgreSQL or a Redis until it is cut, or mute."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Cable:
 
     def __init__(self, url: str) -> None:
         self.port = free_port()
-        parts = psycopg.conninfo.conninfo_to_dict(url)
-        self._host, self._port = str(parts["host"]), int(parts.get("port") or 5432)
+        self._far_end = _far_end(url)
         self._open: list[socket.socket] = []
         self._listener: socket.socket | None = None
+        self._answering = threading.Event()
 
     def __enter__(self) -> Self:
         self.plug()
@@ -36,11 +36,12 @@ class Cable:
     def through(self, url: str) -> str:
         """The same database, by way of this cable."""
         parts = urlsplit(url)
-        login = parts.netloc.rpartition("@")[0]
-        return urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{self.port}", query=""))
+        login, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{self.port}", query=""))
 
     def plug(self) -> None:
         """From now on connections go through."""
+        self._answering.set()
         self._listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -55,6 +56,15 @@ class Cable:
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
         self._open.clear()
+        self._answering.set()
+
+    def mute(self) -> None:
+        """From now on no answer comes back, on old connections and new ones; what is asked gets through."""
+        self._answering.clear()
+
+    def unmute(self) -> None:
+        """Answers come again, and first those that were held back."""
+        self._answering.set()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -64,14 +74,14 @@ class Cable:
             except OSError:
                 return
             self._open += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+            for forward, source, sink in ((self._forward, near, far), (self._answer, far, near)):
+                threading.Thread(target=forward, args=(source, sink), daemon=True).start()
 
     def _connect(self) -> socket.socket:
-        if not self._host.startswith("/"):
-            return socket.create_connection((self._host, self._port))
+        if isinstance(self._far_end, tuple):
+            return socket.create_connection(self._far_end)
         connection = socket.socket(socket.AF_UNIX)
-        connection.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        connection.connect(self._far_end)
         return connection
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
@@ -79,3 +89,21 @@ class Cable:
             while piece := source.recv(65536):
                 sink.sendall(piece)
             sink.shutdown(socket.SHUT_WR)
+
+    def _answer(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := source.recv(65536):
+                self._answering.wait()
+                sink.sendall(piece)
+            self._answering.wait()
+            sink.shutdown(socket.SHUT_WR)
+
+
+def _far_end(url: str) -> tuple[str, int] | str:
+    """Where the server listens: a host and a port, or the path of a socket."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis":
+        return str(parts.hostname), parts.port or 6379
+    given = psycopg.conninfo.conninfo_to_dict(url)
+    host, port = str(given["host"]), int(given.get("port") or 5432)
+    return f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
