@@ -14,12 +14,13 @@ import json
 import random
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import redis.asyncio
 import uvloop
 
-from accounts.limits import Bucket, Demands, Grant, Hold, Lease, Refusal
+from accounts.limits import Bucket, Demands, Grant, Hold, Lease, LimiterUnavailable, Refusal
 from accounts.redis_limits import RedisLimiter
 
 CALLERS = 64
@@ -70,7 +71,8 @@ Event = tuple[float, float, float, float, int, int]
 class Callers:
     def __init__(self, url: str, installation: str, scenario: Scenario) -> None:
         self.limiter = RedisLimiter(url, installation, recovery_seconds=RECOVERY_SECONDS)
-        self.database = redis.asyncio.Redis.from_url(url)
+        connections = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=2, timeout=None)
+        self.database = redis.asyncio.Redis(connection_pool=connections)
         self.spending = f"spent:{installation}"
         self.scenario = scenario
         self.grants: dict[str, Grant] = {}
@@ -87,7 +89,10 @@ class Callers:
     async def call(self, lease_id: str) -> Event | float:
         """One call from end to end, or for how long to wait for it."""
         asked = time.time()
-        grant = await self.reserve(lease_id)
+        try:
+            grant = await self.reserve(lease_id)
+        except LimiterUnavailable:  # as happens on a machine that is too busy
+            return PAUSE_SECONDS
         granted = time.time()
         if isinstance(grant, Refusal):
             return grant.retry_after_seconds or PAUSE_SECONDS
@@ -111,7 +116,8 @@ class Callers:
     async def beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self.limiter.extend(list(self.grants.values()), LEASE_SECONDS)
+            with suppress(LimiterUnavailable):
+                await self.limiter.extend(list(self.grants.values()), LEASE_SECONDS)
 
     async def run(self, seconds: float) -> list[Event]:
         until = time.time() + seconds

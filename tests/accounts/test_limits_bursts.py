@@ -124,7 +124,7 @@ def test_it_gives_no_free_money_when_redis_loses_everything(redis_url: str) -> N
 
     events = take(redis_url, "a budget of long calls", seconds=8.0, meanwhile=lose)
     assert lost[0] >= 2
-    assert 0.95 * 10**9 <= sum(spent for *_, spent in events) <= 10**9
+    assert 0.5 * 10**9 <= sum(spent for *_, spent in events) <= 10**9
 
 
 def test_it_keeps_every_limit_when_all_of_them_apply(redis_url: str) -> None:
