@@ -17,7 +17,8 @@ from uuid import UUID
 
 from accounts.keys import Caller
 from proxy.call import Call
-from proxy.http import Reply, Request
+from proxy.http import Last, Reply, Request
+from proxy.idempotency import Claim
 from proxy.ledger import Ledger, Row, timestamp
 from proxy.limiting import Limits, Reservation
 from proxy.models import UsageRecord
@@ -74,6 +75,7 @@ class Ticket:
         ledger: Ledger,
         limits: Limits,
         reservation: Reservation | None,
+        claim: Claim | None,
     ) -> None:
         self.call = call
         self.caller = caller
@@ -85,6 +87,7 @@ class Ticket:
         self._ledger = ledger
         self._limits = limits
         self._reservation = reservation
+        self._claim = claim
         self._started = time.monotonic()
 
     def follow(self, tokens_so_far: Callable[[], int]) -> None:
@@ -100,11 +103,16 @@ class Ticket:
         self.ending.first_byte_milliseconds = self._elapsed_milliseconds()
         return True
 
-    async def settle(self) -> None:
-        """Returns once the usage record is in the database, or safe on disk."""
+    async def settle(self, last: Last, began: int | None) -> None:
+        """Returns once the usage record is in the database, or safe on disk, and with it the answer, where its
+        caller may ask for it again: `last`, or the stream that it ends, which `began` with that status."""
         self.record = self._made_record()
+        kept = {}
+        if self._claim is not None:
+            ending = self.ending
+            kept["idempotency"] = self._claim.settled(ending.status, ending.status_code, last, began)
         try:
-            await asyncio.shield(self._ledger.settle(self.record))
+            await asyncio.shield(self._ledger.settle(self.record | kept))
         finally:
             if self._reservation is not None:
                 tokens = (self.record["input_tokens"] or 0) + (self.record["output_tokens"] or 0)
@@ -164,10 +172,11 @@ async def admit(
     price: Price | None,
     ledger: Ledger,
     limits: Limits,
+    claim: Claim | None,
 ) -> Ticket:
     """Reserves what the limits demand, then opens the call in the ledger: before any upstream hears of it.
 
-    Raises RateLimited, ClientLeft, DatabaseUnavailable.
+    Raises RateLimited, ClientLeft, InProgress, DatabaseUnavailable.
     """
     reservation = await limits.reserve(call, caller, price, request, reply)
     if reservation is not None:
@@ -186,10 +195,21 @@ async def admit(
         "worker_id": worker_id.hex,
         "input_tokens_estimate": call.input_tokens_estimate,
     }
+    if claim is not None:
+        opened["idempotency"] = claim.opened()
     try:
         await ledger.open(opened)
     except BaseException:
         if reservation is not None:
             await limits.settle(reservation, 0, 0)
         raise
-    return Ticket(call, caller, opened, price=price, ledger=ledger, limits=limits, reservation=reservation)
+    return Ticket(
+        call,
+        caller,
+        opened,
+        price=price,
+        ledger=ledger,
+        limits=limits,
+        reservation=reservation,
+        claim=claim,
+    )

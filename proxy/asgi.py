@@ -18,7 +18,7 @@ from accounts.ids import uuid7
 from accounts.keys import KeyCache
 from accounts.redis_limits import RedisLimiter
 from proxy import errors, heartbeat
-from proxy.endpoints import audio, chat, embeddings, models, responses
+from proxy.endpoints import audio, chat, embeddings, limits, models, responses
 from proxy.endpoints.endpoint import Endpoint, audio_endpoint
 from proxy.http import MAX_HEADER_BYTES, ClientLeft, Header, Receive, Reply, Request, Scope, Send
 from proxy.intake import Held
@@ -37,6 +37,7 @@ POSTS: dict[str, Endpoint] = {
     "/audio/translations": audio_endpoint(audio.parse_translation),
 }
 MODELS = "/models"
+LIMITS = "/limits"
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def route(path: str) -> str:
 def claims(path: str) -> bool:
     """Whether the relay answers this path; else it is Django's."""
     bare = route(path)
-    return bare in POSTS or bare == MODELS or bare.startswith(MODELS + "/")
+    return bare in POSTS or bare in (MODELS, LIMITS) or bare.startswith(MODELS + "/")
 
 
 class Plane:
@@ -62,13 +63,13 @@ class Plane:
     async def start(self) -> None:
         """Makes what calls need, on the running loop, and begins the heartbeat."""
         worker_id: UUID = uuid7()
-        keys, routing, limits = KeyCache(), Routing(), await _limits()
-        for cached in (keys, routing.table, limits.rules):
+        keys, routing, limiting = KeyCache(), Routing(), await _limits()
+        for cached in (keys, routing.table, limiting.rules):
             changes.subscribe(cached.clear)
         ledger = Ledger(spool_file(settings.DATA_DIR, worker_id))
-        self.relay = Relay(keys, routing, Upstreams(), limits, ledger, Held(), worker_id)
+        self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), worker_id)
         await heartbeat.begin(worker_id)
-        jobs = {"heartbeat": heartbeat.run(worker_id, ledger), "leases": limits.keep()}
+        jobs = {"heartbeat": heartbeat.run(worker_id, ledger), "leases": limiting.keep()}
         self.tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
 
     async def stop(self) -> None:
@@ -114,6 +115,8 @@ async def _answer(request: Request, reply: Reply) -> None:
         raise errors.HeadersTooLarge
     bare = route(request.path)
     endpoint = POSTS.get(bare)
+    if bare == LIMITS:
+        return await limits.answer(PLANE.relay, request, reply)
     if endpoint is None:
         return await models.answer(PLANE.relay, bare.removeprefix(MODELS).removeprefix("/"), request, reply)
     if request.method != "POST":

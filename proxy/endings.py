@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import msgspec
 
 from accounts.errors import ApiError
 from proxy import errors, sse
 from proxy.admission import Status, Ticket
-from proxy.http import ClientLeft, Header, Reply
+from proxy.http import NOBODY, ClientLeft, Last, Reply
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Last:
-    """The last piece of a stream that has begun, else the whole answer."""
-
-    status: int
-    content_type: bytes
-    body: bytes
-    headers: tuple[Header, ...] = ()
-
-    async def send(self, reply: Reply) -> None:
-        if self is NOBODY:
-            return
-        if reply.status is None:
-            await reply.whole(self.status, self.content_type, self.body, self.headers)
-        else:
-            await reply.end(self.body)
-
-
-# For a client that left.
-NOBODY = Last(0, b"", b"")
 
 
 def fail(error: Exception, ticket: Ticket, reply: Reply) -> Last:

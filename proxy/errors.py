@@ -7,7 +7,7 @@ from typing import Any
 from accounts.database import DatabaseUnavailable
 from accounts.errors import ApiError
 from accounts.keys import InvalidCredential
-from proxy import audio, budgets, call, demands, http, intake, limiting, passage, routing, sse, upstream
+from proxy import audio, budgets, call, demands, http, idempotency, intake, limiting, passage, routing, sse, upstream
 from proxy.admission import Status
 from proxy.reported import UpstreamReported, text
 
@@ -126,6 +126,26 @@ _TABLE: dict[type[Exception], Any] = {
         f"Rate limit reached: {error}. Try again in {error.retry_after_seconds:.3g} s.",
         code="rate_limit_exceeded",
         headers=error.headers,
+    ),
+    idempotency.InvalidKey: lambda error: _invalid(
+        "The header 'Idempotency-Key' must be one key of 1 to 255 printable ASCII characters.",
+        code="invalid_idempotency_key",
+        param="Idempotency-Key",
+    ),
+    idempotency.InProgress: lambda error: ApiError(
+        409,
+        "A call with this Idempotency-Key is still running.",
+        code="idempotency_in_progress",
+        headers=((b"retry-after", b"1"),),
+    ),
+    idempotency.Mismatch: lambda error: ApiError(
+        422, "This Idempotency-Key was used for another request.", code="idempotency_mismatch"
+    ),
+    idempotency.AnswerTooLarge: lambda error: ApiError(
+        409,
+        "The call with this Idempotency-Key was answered, with more than the 1 MiB that is kept.",
+        code="idempotency_answer_too_large",
+        headers=((b"x-should-retry", b"false"),),
     ),
     budgets.QuotaExceeded: lambda error: ApiError(
         429,

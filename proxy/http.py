@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,7 @@ Network = IPv4Network | IPv6Network
 MAX_HEADER_BYTES = 16 * 1024
 BODY_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 15.0
+EVENTS_TYPE = b"text/event-stream; charset=utf-8"
 _INLINE_IMAGE = b"data:image/"
 
 
@@ -149,12 +151,40 @@ class Request:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+class Copy:
+    """What a stream gave its client, of which no more than `limit` bytes are held."""
+
+    content_type = EVENTS_TYPE
+
+    def __init__(self, limit: int) -> None:
+        self.overflowed = False
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        self.overflowed = self._size > self._limit
+        if self.overflowed:
+            self._pieces.clear()
+        else:
+            self._pieces.append(piece)
+
+    def body(self) -> bytes:
+        """All of it, once it is known not to have overflowed."""
+        return b"".join(self._pieces)
+
+
 class Reply:
-    """The answer on its way to the client. Its head goes out once, whoever sends it."""
+    """The answer on its way to the client. Its head goes out once, whoever sends it.
+
+    A stream's pieces go to `copy` too, where somebody set one.
+    """
 
     def __init__(self, request: Request, send: Send, always: Iterable[Header] = ()) -> None:
         self.status: int | None = None
         self.sent_at = 0.0
+        self.copy: Copy | None = None
         self._request = request
         self._send = send
         self._ended = False
@@ -174,13 +204,15 @@ class Reply:
     async def begin_events(self) -> None:
         """The head of an event stream, once."""
         if self.status is None:
-            await self._head(200, b"text/event-stream; charset=utf-8", _EVENT_HEADERS)
+            await self._head(200, EVENTS_TYPE, _EVENT_HEADERS)
 
     async def piece(self, body: bytes) -> None:
         """A piece of an event stream that has begun; nothing once it has ended."""
         if self._ended:
             return
         self.sent_at = time.monotonic()
+        if self.copy is not None:
+            self.copy.add(body)
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def keep_alive(self) -> None:
@@ -217,6 +249,28 @@ _EVENT_HEADERS: tuple[Header, ...] = (
     # nginx holds responses back in a buffer unless told otherwise (nginx docs, "X-Accel-Buffering").
     (b"x-accel-buffering", b"no"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last piece of a stream that has begun, else the whole answer."""
+
+    status: int
+    content_type: bytes
+    body: bytes
+    headers: tuple[Header, ...] = ()
+
+    async def send(self, reply: Reply) -> None:
+        if self is NOBODY:
+            return
+        if reply.status is None:
+            await reply.whole(self.status, self.content_type, self.body, self.headers)
+        else:
+            await reply.end(self.body)
+
+
+# For a client that left.
+NOBODY = Last(0, b"", b"")
 
 
 class Watch:

@@ -7,6 +7,7 @@ primary key. Settling inserts the record and removes the open call in one transa
   - it is away while calls open          DatabaseUnavailable: the upstream never hears of them
   - it is away while calls settle        the group goes to a file on disk (fsynced); `drain` brings it in
   - the process dies                     the reaper (proxy/tasks.py) settles what its heartbeat left open
+A call's idempotency key comes and goes with these rows, in the same transactions.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ import msgspec
 from django.db import DataError, InterfaceError, OperationalError, connection, models, transaction
 
 from accounts.database import DatabaseUnavailable
-from accounts.tenancy import OPERATOR_SQL
+from accounts.tenancy import OPERATOR_SQL, operator_scope
+from proxy import idempotency
 from proxy.models import OpenCall, UsageRecord
 
 Row = dict[str, Any]
@@ -54,7 +57,7 @@ class Ledger:
         self._settlements = _Group(self._settle_or_spool, self._settler)
 
     async def open(self, row: Row) -> None:
-        """Returns once the open call is in the database. Raises DatabaseUnavailable."""
+        """Returns once the open call is in the database. Raises DatabaseUnavailable, InProgress."""
         await asyncio.shield(self._opens.add(row))
 
     def settle(self, row: Row) -> asyncio.Future[None]:
@@ -75,18 +78,22 @@ class Ledger:
             await asyncio.get_running_loop().run_in_executor(executor, _disconnect)
             executor.shutdown()
 
-    def _settle_or_spool(self, rows: list[Row]) -> None:
+    def _settle_or_spool(self, rows: list[Row]) -> Container[str]:
         try:
             write_settled(rows)
         except DatabaseUnavailable:
             logger.error("The database is away: %d usage records go to the spool.", len(rows))
             _append(self._spool, rows)
+        return ()
 
 
 class _Group:
-    """Collects rows for a few milliseconds, then writes them all on a thread of its own."""
+    """Collects rows for a few milliseconds, then writes them all on a thread of its own.
 
-    def __init__(self, write: Callable[[list[Row]], None], executor: ThreadPoolExecutor) -> None:
+    `write` returns the ids of calls whose idempotency key another call has.
+    """
+
+    def __init__(self, write: Callable[[list[Row]], Container[str]], executor: ThreadPoolExecutor) -> None:
         self._write = write
         self._executor = executor
         self._loop = asyncio.get_running_loop()
@@ -115,8 +122,9 @@ class _Group:
 
     async def _write_group(self, group: list[tuple[Row, asyncio.Future[None]]]) -> None:
         error: Exception | None = None
+        taken: Container[str] = ()
         try:
-            await self._loop.run_in_executor(self._executor, self._write, [row for row, _ in group])
+            taken = await self._loop.run_in_executor(self._executor, self._write, [row for row, _ in group])
         except Exception as caught:  # The edge: whatever it was, the calls that wait must hear of it.
             logger.error("A group of %d rows was not written: %s.", len(group), type(caught).__name__)
             error = caught
@@ -125,13 +133,15 @@ class _Group:
             for row in group:
                 await self._write_group([row])
             return
-        for _, future in group:
+        for row, future in group:
             if future.done():
                 continue
-            if error is None:
-                future.set_result(None)
-            else:
+            if error is not None:
                 future.set_exception(error)
+            elif row["id"] in taken:
+                future.set_exception(idempotency.InProgress())
+            else:
+                future.set_result(None)
 
 
 def _disconnect() -> None:
@@ -139,9 +149,23 @@ def _disconnect() -> None:
     connection.close()
 
 
-def write_opened(rows: list[Row]) -> None:
-    """Inserts open calls. Raises DatabaseUnavailable. On Postgres the disk is not waited for: should the
-    machine lose power, calls in flight are lost with it; a killed process loses none."""
+def write_opened(rows: list[Row]) -> set[str]:
+    """Inserts open calls with their idempotency keys; the ids of those that were not opened, because another
+    call has their key. Raises DatabaseUnavailable."""
+    keyed = _keyed(rows)
+    with _available():
+        if not keyed:
+            _insert_opened(rows)
+            return set()
+        with operator_scope():
+            taken = idempotency.claim(keyed)
+            _insert_opened([row for row in rows if row["id"] not in taken])
+        return taken
+
+
+def _insert_opened(rows: list[Row]) -> None:
+    """On Postgres the disk is not waited for: should the machine lose power, calls in flight are lost with it;
+    a killed process loses none."""
     if connection.vendor == "postgresql":
         given, insert = _INSERT_OPEN.postgresql()
         _execute(rows, f"SET LOCAL synchronous_commit = off; {OPERATOR_SQL} WITH {given} {insert}")
@@ -150,9 +174,20 @@ def write_opened(rows: list[Row]) -> None:
 
 
 def write_settled(rows: list[Row]) -> None:
-    """Inserts usage records, adds their cost to what their budgets have spent, and removes their open calls:
-    in one transaction. A record that is there already adds nothing. Raises DatabaseUnavailable."""
+    """Inserts usage records, adds their cost to what their budgets have spent, removes their open calls and
+    keeps or frees their idempotency keys: in one transaction. A record that is there already adds nothing.
+    Raises DatabaseUnavailable."""
     rows = list({row["id"]: row for row in rows}.values())
+    keyed = _keyed(rows)
+    with _available():
+        if not keyed:
+            return _insert_settled(rows)
+        with operator_scope():
+            _insert_settled([{**row, "idempotency": None} for row in rows])  # answers are no part of a record
+            idempotency.finish(keyed)
+
+
+def _insert_settled(rows: list[Row]) -> None:
     if connection.vendor == "postgresql":
         given, insert = _INSERT_USAGE.postgresql()
         recorded = f"recorded AS ({insert} RETURNING tenant_id, budgets, cost_nano_usd)"
@@ -162,17 +197,27 @@ def write_settled(rows: list[Row]) -> None:
         _execute(rows, *spend, _INSERT_USAGE.sqlite(), _REMOVE_OPEN_SQLITE)
 
 
+def _keyed(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if "idempotency" in row]
+
+
 def _execute(rows: list[Row], *statements: str) -> None:
     """Runs the statements on this thread's connection, each with the rows as its one JSON parameter."""
     payload = msgspec.json.encode(rows).decode()
+    if len(statements) == 1:
+        with connection.cursor() as cursor:
+            cursor.execute(statements[0], [payload])
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        for each in statements:
+            cursor.execute(each, [payload])
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    """Raises DatabaseUnavailable for what its absence raises; the next write then connects anew."""
     try:
-        if len(statements) == 1:
-            with connection.cursor() as cursor:
-                cursor.execute(statements[0], [payload])
-            return
-        with transaction.atomic(), connection.cursor() as cursor:
-            for each in statements:
-                cursor.execute(each, [payload])
+        yield
     except (OperationalError, InterfaceError) as error:
         connection.close()
         raise DatabaseUnavailable from error

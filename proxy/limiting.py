@@ -18,11 +18,22 @@ from uuid import UUID
 
 from accounts import database
 from accounts.keys import Caller
-from accounts.limits import Bucket, Demand, Grant, Hold, Lease, Limiter, LimiterUnavailable, Refusal
+from accounts.limits import (
+    Bucket,
+    Demand,
+    Grant,
+    Hold,
+    HoldState,
+    Lease,
+    Limiter,
+    LimiterUnavailable,
+    Refusal,
+    State,
+)
 from accounts.memory_limits import MemoryLimiter
 from accounts.models import Spend
 from accounts.redis_limits import RedisLimiter
-from accounts.rules import TenantRules, load_rules
+from accounts.rules import BudgetRule, TenantRules, load_rules
 from accounts.snapshot import Snapshot
 from accounts.tenancy import operator_scope
 from proxy.budgets import Charge, QuotaExceeded, Unpriced, Worst, applying, capped, hold, worst
@@ -108,6 +119,16 @@ class Reservation:
         return [tokens if bucket.key.endswith(":t60") else 0 for bucket in buckets]
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Each limit's demand and its state; each budget and its state, with what the database says was spent."""
+
+    asked: tuple[Asked, ...]
+    limits: list[State]
+    rules: tuple[BudgetRule, ...]
+    budgets: tuple[HoldState, ...]
+
+
 class Limits:
     """One process's side of the limits. `shared` is None without Redis."""
 
@@ -152,6 +173,26 @@ class Limits:
         """Gives back what was not used; `spent` nano-dollars are in the database by now. Never raises."""
         self._open.discard(reservation)
         await reservation.limiter.settle(reservation.grant, reservation.costs(tokens), spent)
+
+    async def explain(self, call: Call, caller: Caller, client_ip: str) -> Explained:
+        """How everything stands that applies to such a call, taking nothing.
+
+        Raises BudgetUnavailable while Redis is away, DatabaseUnavailable.
+        """
+        rules = (await self.rules.get()).get(caller.tenant_id, _NO_RULES)
+        asked = asked_of(rules.limits, call, caller, client_ip)
+        budgets = applying(rules.budgets, caller)
+        now = datetime.now(UTC)
+        holds = tuple(hold(rule, subject, Worst(0, 0, 0), now) for rule, subject in budgets)
+        limiter = self._shared or self._own
+        try:
+            states = await limiter.explain((*(each.demand for each in asked), *holds))
+        except LimiterUnavailable:
+            raise BudgetUnavailable from None
+        spent = await database.run(_read_spent, holds) if holds else []
+        told = [s for s in states[len(asked) :] if isinstance(s, HoldState)]
+        known = tuple(replace(state, spent=amount) for state, amount in zip(told, spent, strict=True))
+        return Explained(asked, states[: len(asked)], tuple(rule for rule, _ in budgets), known)
 
     async def close(self) -> None:
         """Lets Redis go."""

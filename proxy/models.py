@@ -1,7 +1,7 @@
 """Upstreams and the routes to them; prices; the ledger.
 
 `OpenCall` is a call in flight, `UsageRecord` one that ended: a call is in exactly one of the two
-from the moment it is admitted. `Worker` is the heartbeat by which a dead process is known.
+from the moment it is admitted. `IdempotencyKey` is a name that a caller gave to a call. `Worker` is the heartbeat by which a dead process is known.
 """
 
 from __future__ import annotations
@@ -188,3 +188,20 @@ class UsageRecord(CallRow):
 
     class Meta:
         indexes = (models.Index(fields=["tenant_id", "started_at"], name="usage_tenant_started"),)
+
+
+class IdempotencyKey(models.Model):
+    """A name that a caller gave to a call, so that repeating it does nothing twice (proxy/idempotency.py)."""
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        KEPT = "kept"
+        TOO_LARGE = "too_large"
+
+    digest = models.CharField(max_length=64, primary_key=True, help_text="Of tenant, owner and name.")
+    tenant_id = models.UUIDField()
+    call_id = models.UUIDField(unique=True)
+    body_digest = models.CharField(max_length=64)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
+    sealed_answer = models.BinaryField(null=True)
+    expires_at = models.DateTimeField(db_index=True)

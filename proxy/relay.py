@@ -1,4 +1,4 @@
-"""One call: authenticate → admit → route → connect → stream → settle.
+"""One call: authenticate → (replay) → admit → route → connect → stream → settle.
 
 Invariant: an admitted call is settled once, in the one `finally` of `answer`, before the client gets the
 last piece of its answer (`[DONE]`, `response.completed`, the JSON body, the error). The endings:
@@ -24,9 +24,9 @@ from proxy.admission import Status, Ticket, admit
 from proxy.attempts import connect
 from proxy.call import Call
 from proxy.dialects import openai
-from proxy.endings import Last
 from proxy.endpoints.endpoint import LARGE_BYTES, Endpoint
-from proxy.http import Reply, Request, Watch
+from proxy.http import NOBODY, Last, Reply, Request, Watch
+from proxy.idempotency import Claim, claim_of
 from proxy.intake import BODY_CREDENTIAL, Held, NoCredential, header_credential, one_credential
 from proxy.ledger import Ledger
 from proxy.limiting import Limits
@@ -54,7 +54,9 @@ class Relay:
         credential = header_credential(request)
         held = self.held.hold(request, endpoint.max_image_bytes, authenticated=credential is not None)
         with held, ExitStack() as connections:
-            caller, call = await self._take_in(endpoint, request, credential)
+            caller, call, claim = await self._take_in(endpoint, request, credential)
+            if claim is not None and await claim.replay(request, reply):
+                return
             plan = await self.routing.plan(call.model, caller)
             ticket = await admit(
                 call,
@@ -65,7 +67,9 @@ class Relay:
                 price=plan.price,
                 ledger=self.ledger,
                 limits=self.limits,
+                claim=claim,
             )
+            last = NOBODY
             watch = Watch(request, reply, streams=call.stream, total_seconds=plan.targets[0].timeouts.total)
             try:
                 last = await self._exchange(ticket, plan, watch, connections)
@@ -74,14 +78,14 @@ class Relay:
             except Exception as error:
                 last = endings.fail(error, ticket, reply)
             finally:
-                await ticket.settle()
+                await ticket.settle(last, reply.status)
             endings.log(ticket)
             await last.send(reply)
 
     async def _take_in(
         self, endpoint: Endpoint, request: Request, credential: str | None
-    ) -> tuple[Caller, Call]:
-        """Who calls, and what for. A credential in the headers is checked before the body is read."""
+    ) -> tuple[Caller, Call, Claim | None]:
+        """Who calls, what for, and under which idempotency key. A credential in the headers is checked before the body is read."""
         caller = await self.keys.authenticate(credential) if credential else None
         body = await endpoint.read(request)
         if caller is None and BODY_CREDENTIAL not in body:
@@ -90,10 +94,11 @@ class Relay:
         credential = one_credential(credential, inside)
         if caller is None:
             caller = await (self.keys.authenticate(credential) if credential else self.without_credential())
+        claim = await claim_of(request, call, caller, body)
         if caller.system_prompt:
             now = datetime.now(ZoneInfo(caller.timezone))
             call = with_system_prompt(call, render(caller.system_prompt, now))
-        return caller, call
+        return caller, call, claim
 
     async def without_credential(self) -> Caller:
         """The public tenant, where there is one. Raises NoCredential, DatabaseUnavailable."""

@@ -1,4 +1,4 @@
-"""Secrets at rest: AES-256-GCM, under keys that are not in the database.
+"""Secrets, and answers, at rest: AES-256-GCM, under keys that are not in the database.
 
 A sealed secret opens only in the context it was sealed for (an upstream's tenant and address): one copied to
 another row, or left on a row whose address somebody changed, does not.
@@ -28,19 +28,32 @@ class SealBroken(Exception):
 
 def seal(plaintext: str, context: bytes) -> bytes:
     """`plaintext` under the first of settings.ENCRYPTION_KEYS."""
+    return seal_bytes(plaintext.encode(), context)
+
+
+def seal_bytes(plaintext: bytes, context: bytes) -> bytes:
+    """As `seal`, for what is no text."""
     key_id, key = next(iter(settings.ENCRYPTION_KEYS.items()))
     head, nonce = _VERSION + bytes.fromhex(key_id), os.urandom(_NONCE_BYTES)
-    return head + nonce + AESGCM(key).encrypt(nonce, plaintext.encode(), head + context)
+    return head + nonce + AESGCM(key).encrypt(nonce, plaintext, head + context)
 
 
 def unseal(sealed: bytes, context: bytes) -> str:
     """What was sealed. Raises SealBroken."""
+    try:
+        return unseal_bytes(sealed, context).decode()
+    except UnicodeDecodeError:
+        raise SealBroken("what was sealed is no text") from None
+
+
+def unseal_bytes(sealed: bytes, context: bytes) -> bytes:
+    """As `unseal`, for what is no text. Raises SealBroken."""
     head, rest = sealed[:_HEAD_BYTES], sealed[_HEAD_BYTES:]
     key = settings.ENCRYPTION_KEYS.get(head[len(_VERSION) :].hex())
     if key is None or not head.startswith(_VERSION):
         raise SealBroken("no such encryption key")
     try:
-        return AESGCM(key).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], head + context).decode()
+        return AESGCM(key).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], head + context)
     except (InvalidTag, ValueError):
         raise SealBroken("the sealed secret does not open here") from None
 

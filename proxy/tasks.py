@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.tenancy import operator_scope
-from proxy import ledger, routing
+from proxy import idempotency, ledger, routing
 from proxy.admission import KEPT
 from proxy.models import OpenCall, UsageRecord, Worker
 from proxy.partitions import make_partitions
@@ -35,6 +35,7 @@ def housekeeping() -> None:
     """All of it. Raises django.db.OperationalError or DatabaseUnavailable when the database is away."""
     reap()
     make_partitions(timezone.now())
+    idempotency.forget_expired()
     Worker.objects.filter(kind="web", seen_at__lt=Now() - timedelta(days=1)).delete()
 
 
@@ -95,4 +96,5 @@ def _lost(orphan: OpenCall, price: Price | None, now: datetime) -> ledger.Row:
         "cost_nano_usd": cost_nano_usd(usage, price),
         "duration_milliseconds": min(round((now - orphan.started_at).total_seconds() * 1000), 2**31 - 1),
         "ended_at": ledger.timestamp(now),
+        "idempotency": None,
     }

@@ -142,3 +142,11 @@ def test_one_budget_of_each_key_is_its_own(gateway: Gateway, budgeted: Budgeted)
     with httpx.Client(base_url=gateway.url, headers={"x-security-key": owner.security_key}) as other:
         body = {"model": MODEL, "messages": [], "max_tokens": 5}
         assert other.post(CHAT, json=body).status_code == 200
+
+
+def test_one_call_explains_how_every_budget_stands(budgeted: Budgeted) -> None:
+    owner = budgeted({"scope": "tenant", "amount_usd": "5.00", "period": "day"})
+    chat(owner)
+    (told,) = owner.http.get("/v1/limits").json()["data"]
+    assert (told["amount_usd"], told["spent_usd"]) == ("5.000000000", "0.006100000")
+    assert (told["held_usd"], told["calls_under_way"]) == ("0.000000000", 0)

@@ -133,3 +133,19 @@ def test_who_leaves_the_queue_gives_up_the_place(
     first.close()
     assert [call.model for call in upstream.calls()][1:] == ["gpt-test+tag=second"]
     assert gateway.usage("model = %s", "gpt-test+tag=left") == []
+
+
+def test_one_call_explains_how_every_limit_stands(gateway: Gateway, limited: Limited) -> None:
+    owner = limited(
+        {"scope": "key", "requests_per_minute": 5, "concurrent": 3},
+        {"scope": "model", "name": "gpt-test", "tokens_per_minute": 9000},
+    )
+    chat(owner)
+    told = owner.http.get("/v1/limits", params={"model": "gpt-test"}).json()
+    by_counts = {entry["counts"]: entry for entry in told["data"]}
+    assert by_counts["requests"]["remaining"] == 4
+    assert by_counts["concurrent calls"]["remaining"] == 3
+    assert by_counts["tokens"]["limit"] == 9000
+    assert "tokens" not in {entry["counts"] for entry in owner.http.get("/v1/limits").json()["data"]}
+    assert gateway.people["charlie"].http.get("/v1/limits").json()["data"] == []
+    assert httpx.get(f"{gateway.url}/v1/limits").status_code == 401
