@@ -74,6 +74,8 @@ def passage(call: Call, request_id: str) -> Passage:
 
 def whole(call: Call, request_id: str, content_type: str, body: bytes) -> Whole:
     """Raises Garbled, UpstreamReported."""
+    if call.form is not None and content_type == "text/html":
+        raise Garbled
     if call.form is not None and content_type != "application/json":
         return Whole((content_type or "text/plain").encode() + b"; charset=utf-8", body, None)
     document = decode(body)
@@ -107,9 +109,10 @@ def _duration(document: Fields) -> Usage | None:
         return None
     seconds = value(document["duration"])
     try:
-        return Usage(audio_milliseconds=round(float(seconds) * 1000))  # Some servers send it as a string.
-    except (TypeError, ValueError, OverflowError):
+        given = float(seconds) if isinstance(seconds, str) else seconds  # Some servers send it as a string.
+    except ValueError:
         return None
+    return usage.read({"type": "duration", "seconds": given})
 
 
 def _wanted_encoding(call: Call) -> str:
