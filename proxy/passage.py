@@ -141,13 +141,14 @@ class ChatPassage(Passage):
         return sse.encode(msgspec.json.encode(without_private(document)))
 
     def _learn(self, event: bytes, document: Fields) -> None:
-        """From now on events with this id and model are swapped without a look."""
+        """From now on events with this id and model are swapped without a look, where they are strings: a
+        number may be the beginning of another."""
         swaps = []
         for name, ours in (("id", self.answer_id), ("model", self.model)):
             theirs = bytes(document.get(name, b""))
             key = f'"{name}":'.encode()
-            written = next((w for w in (key + theirs, key + b" " + theirs) if theirs and w in event), None)
-            if written is None:
+            written = next((w for w in (key + theirs, key + b" " + theirs) if w in event), None)
+            if written is None or not theirs.startswith(b'"'):
                 return
             swaps.append((written, key + ours))
         # We asked for usage: a client that did not would see it announced in every event.
