@@ -17,7 +17,8 @@ Fields = dict[str, msgspec.Raw]
 T = TypeVar("T", str, bool)
 
 _FIELDS = msgspec.json.Decoder(Fields)
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Possessive, and content without its closing quote: a body full of quotes takes no longer than another.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 

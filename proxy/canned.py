@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.call import Call
+from proxy.call import Call, InvalidBody
 from proxy.dialects import demo
 from proxy.upstream import Exchange
 
@@ -36,8 +36,11 @@ class Canned(Exchange):
 
 
 def open_demo(call: Call) -> Exchange:
-    """The demo model's answer to the call."""
-    document: dict[str, Any] = {name: msgspec.json.decode(value) for name, value in call.fields.items()}
+    """The demo model's answer to the call. Raises InvalidBody."""
+    try:
+        document: dict[str, Any] = {name: msgspec.json.decode(value) for name, value in call.fields.items()}
+    except msgspec.DecodeError:  # which the members of a JSON object can only be for this
+        raise InvalidBody("A number in the body is too large.") from None
     if call.form is not None:
         document = dict(call.form.fields)
     if call.stream:

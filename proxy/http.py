@@ -299,14 +299,14 @@ class Watch:
         self._idle_seconds = idle_seconds
         self.heard()
         self._timer.cancel()
-        self._look()
+        self._look_soon()
 
     async def __aenter__(self) -> Watch:
         task = asyncio.current_task()
         assert task is not None  # Every coroutine runs in a task.
         self._task = task
         self._listener = self._loop.create_task(self._listen())
-        self._look()
+        self._look_soon()
         return self
 
     async def __aexit__(
@@ -326,6 +326,10 @@ class Watch:
         if self._reason is None:
             self._reason = reason
             self._task.cancel()
+
+    def _look_soon(self) -> None:
+        """Not at once: a task that cancels itself hears of it at its next wait, which may be outside."""
+        self._timer: asyncio.Handle = self._loop.call_soon(self._look)
 
     def _look(self) -> None:
         """Runs when the earliest thing that could be due is due; then waits for the next."""

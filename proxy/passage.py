@@ -126,14 +126,14 @@ class ChatPassage(Passage):
         return sse.DONE
 
     def _look(self, event: bytes, document: Fields) -> bytes:
-        if "error" in document and (error := msgspec.json.decode(document["error"])):
+        if "error" in document and (error := value(document["error"])):
             return self._fail(error)
         self._learn(event, document)
         document["id"] = msgspec.Raw(self.answer_id)
         document["model"] = msgspec.Raw(self.model)
         choices = document.setdefault("choices", msgspec.Raw(b"[]"))
         if "usage" in document:
-            self.usage = usage.read(msgspec.json.decode(document["usage"])) or self.usage
+            self.usage = usage.read(value(document["usage"])) or self.usage
             if not self._shows_usage:
                 del document["usage"]
                 if bytes(choices).strip(b" []") == b"":
@@ -141,13 +141,14 @@ class ChatPassage(Passage):
         return sse.encode(msgspec.json.encode(without_private(document)))
 
     def _learn(self, event: bytes, document: Fields) -> None:
-        """From now on events with this id and model are swapped without a look."""
+        """From now on events with this id and model are swapped without a look, where they are strings: a
+        number may be the beginning of another."""
         swaps = []
         for name, ours in (("id", self.answer_id), ("model", self.model)):
             theirs = bytes(document.get(name, b""))
             key = f'"{name}":'.encode()
-            written = next((w for w in (key + theirs, key + b" " + theirs) if theirs and w in event), None)
-            if written is None:
+            written = next((w for w in (key + theirs, key + b" " + theirs) if w in event), None)
+            if written is None or not theirs.startswith(b'"'):
                 return
             swaps.append((written, key + ours))
         # We asked for usage: a client that did not would see it announced in every event.
@@ -165,15 +166,23 @@ def decode(data: bytes) -> Fields:
         raise Garbled from None
 
 
+def value(raw: msgspec.Raw, kind: Any = Any) -> Any:
+    """What a member holds, as a `kind`. Raises Garbled: for another type, or a number like 1e999."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, RecursionError):
+        raise Garbled from None
+
+
 def without_private(document: Fields) -> Fields:
-    """`document` less the fields that servers add for themselves, on top and in `choices`."""
+    """`document` less the fields that servers add for themselves, on top and in `choices`. Raises Garbled."""
     for name in PRIVATE.intersection(document):
         del document[name]
     choices = document.get("choices")
     if choices is not None and any(mark in bytes(choices) for mark in _PRIVATE_MARKS):
         cleaned = [
-            {name: value for name, value in choice.items() if name not in PRIVATE}
-            for choice in msgspec.json.decode(choices, type=list[Fields])
+            {name: member for name, member in choice.items() if name not in PRIVATE}
+            for choice in value(choices, list[Fields])
         ]
         document["choices"] = msgspec.Raw(msgspec.json.encode(cleaned))
     return document

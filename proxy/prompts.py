@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from proxy.call import Call, InvalidBody
+from proxy.call import Call, string
 
 _NOW = re.compile(r"\{now(?::([^{}]*))?\}")
 _DEFAULT_FORMAT = "%Y-%m-%d %H:%M"
@@ -30,9 +30,7 @@ def with_system_prompt(call: Call, prompt: str) -> Call:
         messages = b"[" + message + (b"" if rest.startswith(b"]") else b",") + rest
         return replace(call, fields={**call.fields, "messages": msgspec.Raw(messages)})
     if call.endpoint == "responses":
-        given = msgspec.json.decode(call.fields.get("instructions", b"null"))
-        if not isinstance(given, str | None):
-            raise InvalidBody("'instructions' must be a string.", "instructions")
+        given = string(call.fields, "instructions")
         joined = f"{prompt}\n\n{given}" if given else prompt
         return replace(call, fields={**call.fields, "instructions": msgspec.Raw(msgspec.json.encode(joined))})
     return call

@@ -30,7 +30,7 @@ from proxy.idempotency import Claim, claim_of
 from proxy.intake import BODY_CREDENTIAL, Held, NoCredential, header_credential, one_credential
 from proxy.ledger import Ledger
 from proxy.limiting import Limits
-from proxy.passage import Garbled, Passage, Truncated
+from proxy.passage import Garbled, Passage, Truncated, decode
 from proxy.prompts import render, with_system_prompt
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing
@@ -151,9 +151,12 @@ async def _stream(ticket: Ticket, exchange: Exchange, watch: Watch, idle_seconds
 
 async def _pass_rest(splitter: sse.Splitter, passage: Passage, reply: Reply) -> None:
     """A last event may come without its blank line; half an event is none. Raises Truncated."""
-    if passage.finished or not splitter.rest():
+    data = sse.data(splitter.rest())
+    if passage.finished or not data:
         return
     try:
+        if data != b"[DONE]":
+            decode(data)
         passed = passage.feed(splitter.rest() + b"\n\n")
     except Garbled:
         raise Truncated from None

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 MAX_MESSAGE_LENGTH = 2000
+_SHOWN = ("message", "type", "code", "param")
 
 
 class UpstreamReported(Exception):
@@ -24,13 +25,13 @@ class UpstreamReported(Exception):
         self.retry_after = retry_after
 
     def tidy(self, model: str, public: str, private: tuple[str, ...]) -> None:
-        """Puts our name for the model in the message, and takes `private` words (address, key) out of it."""
-        message = self.error.get("message")
-        if not isinstance(message, str):
-            return
+        """Puts our name for the model in what callers see, and takes `private` words (address, key) out."""
+        shown = {name: self.error[name] for name in _SHOWN if isinstance(self.error.get(name), str)}
         for word in private:
-            message = message.replace(word, "…")
-        self.error = {**self.error, "message": message.replace(model, public)[:MAX_MESSAGE_LENGTH]}
+            shown = {name: text.replace(word, "…") for name, text in shown.items()}
+        for name, text in shown.items():
+            shown[name] = text[:MAX_MESSAGE_LENGTH].replace(model, public)[:MAX_MESSAGE_LENGTH]
+        self.error = {**self.error, **shown}
 
 
 def read_error(body: bytes) -> dict[str, Any]:

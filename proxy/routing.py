@@ -221,8 +221,15 @@ def _target(upstream: Upstream, model: str) -> Target:
             upstream.total_timeout_seconds,
         ),
         headers=_headers(upstream, key),
-        private=tuple(filter(None, (base_url, urlsplit(base_url).netloc, key))),
+        private=_private(base_url, key),
     )
+
+
+def _private(base_url: str, key: str) -> tuple[str, ...]:
+    """A host's name in one word, as containers have them, is left: it may be a word of any sentence."""
+    host = urlsplit(base_url).hostname or ""
+    words = (base_url, urlsplit(base_url).netloc, host if "." in host or ":" in host else "", key)
+    return tuple(filter(None, words))
 
 
 def _headers(upstream: Upstream, key: str) -> tuple[tuple[str, str], ...]:

@@ -24,7 +24,7 @@ class Splitter:
     """Holds back what is not yet a whole event."""
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._pending = bytearray()
 
     def feed(self, piece: bytes) -> bytes:
         """The whole events that `piece` completes, as they came; b"" when there are none yet.
@@ -34,19 +34,20 @@ class Splitter:
         if not self._pending and piece.endswith(b"\n\n"):
             return piece
         searched = max(0, len(self._pending) - _LONGEST_BLANK_LINE)
-        buffer = self._pending + piece
-        end = _last_end(buffer, searched)
-        self._pending = buffer[end:]
+        self._pending += piece
+        end = _last_end(self._pending, searched)
+        events = bytes(self._pending[:end])
+        del self._pending[:end]
         if len(self._pending) > MAX_EVENT_BYTES:
             raise OversizedEvent
-        return buffer[:end]
+        return events
 
     def rest(self) -> bytes:
         """What is left when the stream has ended: part of an event, or one without its blank line."""
-        return self._pending
+        return bytes(self._pending)
 
 
-def _last_end(buffer: bytes, start: int) -> int:
+def _last_end(buffer: bytearray, start: int) -> int:
     """Where the last whole event ends; 0 when none does. A last CR may be half of a CRLF: it waits."""
     end = 0
     for match in _BLANK_LINE.finditer(buffer, start):

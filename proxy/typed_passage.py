@@ -13,7 +13,7 @@ import msgspec
 
 from proxy import sse, usage
 from proxy.call import Fields
-from proxy.passage import Garbled, Passage, Truncated, without_private
+from proxy.passage import Garbled, Passage, Truncated, value, without_private
 from proxy.reported import UpstreamReported
 
 _ERROR_MARKS = (b"event: error", b'"type":"error"', b'"type": "error"')
@@ -38,7 +38,7 @@ class TypedPassage(Passage):
     def _look(self, event: bytes, document: Fields) -> bytes:
         type_ = _text(document.get("type")) or sse.name(event).decode(errors="replace")
         if type_ == "error" or (not type_ and "error" in document):
-            return self._fail(msgspec.json.decode(document.get("error", msgspec.json.encode(document))))
+            return self._fail(value(document.get("error") or msgspec.Raw(msgspec.json.encode(document))))
         if not type_:
             raise Garbled
         written = self._write(type_, event, document)
@@ -50,7 +50,7 @@ class TypedPassage(Passage):
 
     def _write(self, type_: str, event: bytes, document: Fields) -> bytes:
         if "usage" in document:
-            self.usage = usage.read(msgspec.json.decode(document["usage"])) or self.usage
+            self.usage = usage.read(value(document["usage"])) or self.usage
         return sse.encode(msgspec.json.encode(without_private(document)), sse.name(event))
 
 
@@ -83,11 +83,11 @@ class ResponsesPassage(TypedPassage):
         return sse.encode(msgspec.json.encode(without_private(document)), type_.encode())
 
     def _response(self, raw: msgspec.Raw) -> bytes:
-        response = without_private(msgspec.json.decode(raw, type=Fields))
+        response = without_private(value(raw, Fields))
         if "usage" in response:
-            self.usage = usage.read(msgspec.json.decode(response["usage"])) or self.usage
-        for name, value in _REQUIRED.items():
-            response.setdefault(name, msgspec.Raw(value))
+            self.usage = usage.read(value(response["usage"])) or self.usage
+        for name, default in _REQUIRED.items():
+            response.setdefault(name, msgspec.Raw(default))
         response.setdefault("created_at", msgspec.Raw(b"%d" % time.time()))
         response["id"] = msgspec.Raw(self.answer_id)
         response["model"] = msgspec.Raw(self.model)
@@ -97,7 +97,7 @@ class ResponsesPassage(TypedPassage):
         """Places that the server left out, counted from what it sent so far."""
         document.setdefault("type", msgspec.Raw(msgspec.json.encode(type_)))
         given = document.setdefault("sequence_number", msgspec.Raw(b"%d" % self._sequence))
-        self._sequence = msgspec.json.decode(given) + 1
+        self._sequence = value(given, int) + 1
         item = _text(document.get("item_id")) or _item_id(document.get("item"))
         if item is None:
             return
@@ -126,10 +126,10 @@ _REQUIRED = {
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:
-    value: Any = msgspec.json.decode(raw) if raw is not None else None
-    return value if isinstance(value, str) else None
+    text: Any = value(raw) if raw is not None else None
+    return text if isinstance(text, str) else None
 
 
 def _item_id(raw: msgspec.Raw | None) -> str | None:
-    item: Any = msgspec.json.decode(raw) if raw is not None else None
+    item: Any = value(raw) if raw is not None else None
     return item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None

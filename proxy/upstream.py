@@ -9,6 +9,7 @@ is read (proxy/routing.py), else after the name is resolved, and what was checke
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from proxy.routing import Timeouts
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _IDLE_CONNECTION_SECONDS = 20.0
+_HEADER_TEXT = re.compile(r"[ -~]{1,100}")
 
 
 class Unreachable(Exception):
@@ -60,9 +62,14 @@ class Exchange:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
-        self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self.retry_after = response.headers.get("retry-after")
+        self.content_type = self._text("content-type").partition(";")[0].strip().lower()
+        self.retry_after = self._text("retry-after") or None
         self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+
+    def _text(self, name: str) -> str:
+        """A header that goes on to the client; "" for one that is absent, or could not go into a header."""
+        given = self._response.headers.get(name, "")
+        return given if _HEADER_TEXT.fullmatch(given) else ""
 
     async def read(self) -> bytes:
         """The next piece of the body as it arrives, b"" after the last. Raises Broken."""

@@ -16,7 +16,7 @@ from typing import Any
 _MAX_COUNT = 10**9
 _BYTES_PER_TOKEN = 4
 _IMAGE_TOKENS = 1000
-_INLINE_DATA = re.compile(rb'data:[^"\\]{0,200};base64,[^"\\]*')
+_INLINE_DATA = re.compile(rb'data:[^"\\:,]{0,200};base64,[^"\\]*')
 
 
 @dataclass(frozen=True, slots=True)

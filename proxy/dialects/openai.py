@@ -14,7 +14,7 @@ from proxy import usage
 from proxy.audio import rewrite_form
 from proxy.call import Call, Fields
 from proxy.embeddings import transcode_embeddings
-from proxy.passage import ChatPassage, Garbled, Passage, decode, without_private
+from proxy.passage import ChatPassage, Garbled, Passage, decode, value, without_private
 from proxy.reported import UpstreamReported, read_error
 from proxy.typed_passage import ResponsesPassage, TranscriptPassage
 from proxy.usage import Usage
@@ -74,6 +74,8 @@ def passage(call: Call, request_id: str) -> Passage:
 
 def whole(call: Call, request_id: str, content_type: str, body: bytes) -> Whole:
     """Raises Garbled, UpstreamReported."""
+    if call.form is not None and content_type == "text/html":
+        raise Garbled
     if call.form is not None and content_type != "application/json":
         return Whole((content_type or "text/plain").encode() + b"; charset=utf-8", body, None)
     document = decode(body)
@@ -81,7 +83,7 @@ def whole(call: Call, request_id: str, content_type: str, body: bytes) -> Whole:
         raise UpstreamReported(error)
     if _EXPECTED.get(call.endpoint, "text") not in document:
         raise Garbled
-    reported = usage.read(msgspec.json.decode(document["usage"])) if "usage" in document else None
+    reported = usage.read(value(document["usage"])) if "usage" in document else None
     if call.form is not None:
         return Whole(b"application/json", body, reported or _duration(document))
     if call.endpoint in _PREFIXES:
@@ -105,11 +107,12 @@ def _duration(document: Fields) -> Usage | None:
     """`verbose_json` tells how long the sound was, in seconds (OpenAI API reference, 2026-11)."""
     if "duration" not in document:
         return None
-    seconds = msgspec.json.decode(document["duration"])
+    seconds = value(document["duration"])
     try:
-        return Usage(audio_milliseconds=round(float(seconds) * 1000))  # Some servers send it as a string.
-    except (TypeError, ValueError, OverflowError):
+        given = float(seconds) if isinstance(seconds, str) else seconds  # Some servers send it as a string.
+    except ValueError:
         return None
+    return usage.read({"type": "duration", "seconds": given})
 
 
 def _wanted_encoding(call: Call) -> str:
