@@ -104,8 +104,9 @@ class Ticket:
         return True
 
     async def settle(self, last: Last, began: int | None) -> None:
-        """Returns once the usage record is in the database, or safe on disk, and with it the answer, where its
-        caller may ask for it again: `last`, or the stream that it ends, which `began` with that status."""
+        """Returns once the usage record is in the database, or safe on disk; and with it the answer, where
+        its caller may ask for it again: `last`, or the stream that `began` with that status and ends so.
+        """
         self.record = self._made_record()
         kept = {}
         if self._claim is not None:
@@ -181,7 +182,7 @@ async def admit(
     reservation = await limits.reserve(call, caller, price, request, reply)
     if reservation is not None:
         call = reservation.call
-    opened = {
+    opened: Row = {
         "id": request.id.hex,
         "tenant_id": caller.tenant_id.hex,
         "user_id": caller.user_id,

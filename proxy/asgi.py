@@ -137,7 +137,10 @@ async def _refuse(error: Exception, request: Request, reply: Reply) -> None:
         await reply.whole(refusal.status, b"application/json", refusal.body(), refusal.headers)
 
 
-_EXPOSED = b"x-request-id, openai-processing-ms, retry-after"
+_EXPOSED = (
+    b"x-request-id, openai-processing-ms, retry-after, "
+    b"x-tollgate-idempotent-replay, x-tollgate-original-request-id"
+)
 _CORS: tuple[Header, ...] = (
     (b"access-control-allow-origin", settings.CORS_ORIGIN.encode()),
     (b"access-control-expose-headers", _EXPOSED),

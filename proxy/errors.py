@@ -7,7 +7,20 @@ from typing import Any
 from accounts.database import DatabaseUnavailable
 from accounts.errors import ApiError
 from accounts.keys import InvalidCredential
-from proxy import audio, budgets, call, demands, http, idempotency, intake, limiting, passage, routing, sse, upstream
+from proxy import (
+    audio,
+    budgets,
+    call,
+    demands,
+    http,
+    idempotency,
+    intake,
+    limiting,
+    passage,
+    routing,
+    sse,
+    upstream,
+)
 from proxy.admission import Status
 from proxy.reported import UpstreamReported, text
 

@@ -1,7 +1,7 @@
 """Idempotency-Key: a call that is repeated under the same key is made, and paid, once.
 
-Invariant: a key's row is inserted with the open call, and finished or removed with its settlement, each time in
-the same transaction (proxy/ledger.py). So a key is one of:
+Invariant: a key's row is inserted with the open call, and finished or removed with its settlement, each time
+in the same transaction (proxy/ledger.py). So a key is one of:
   - running       its call is open; the reaper frees the key of a call whose process died
   - kept          its answer is sealed in the row, for KEPT_FOR, and is given again
   - too large     its answer passed MAX_ANSWER_BYTES; that is said in place of it
@@ -80,7 +80,7 @@ class Claim:
         self._copy = Copy(MAX_ANSWER_BYTES)
 
     async def replay(self, request: Request, reply: Reply) -> bool:
-        """Sends the answer that is kept, if there is one; else whatever `reply` streams is copied from now on.
+        """Sends the answer that is kept, if there is one; else what `reply` streams is copied from now on.
 
         Raises InProgress, Mismatch, AnswerTooLarge, SealBroken, DatabaseUnavailable.
         """
@@ -115,8 +115,10 @@ class Claim:
         return {"digest": self._digest, "body_digest": self._body_digest}
 
     def settled(self, status: str, status_code: int | None, last: Last, began: int | None) -> Row | None:
-        """What the ledger is told when the call is settled; None: the key is free again. `began` is the status
-        of a stream that `last` ends."""
+        """What the ledger is told when the call is settled; None: the key is free again.
+
+        `began` is the status of the stream that `last` ends, None where `last` is the whole answer.
+        """
         if not _is_final(status, status_code):
             return None
         if began is None:
@@ -158,7 +160,7 @@ async def claim_of(request: Request, call: Call, owner: keys.Caller, body: bytes
 
 
 def _owner(caller: keys.Caller, request: Request) -> str:
-    """Whose keys are told apart from others': a user's, a shared key's, else, for the public, an address's."""
+    """Whose the key is: a user's, of a shared credential all its bearers', of the public an address's."""
     if caller.user_id is not None:
         return f"user:{caller.user_id}"
     if caller.security_key_id is not None:
@@ -170,7 +172,7 @@ def _content(body: bytes, content_type: str) -> str:
     """SHA-256 of the body. A form's boundary is no part of it: clients choose a new one for each try."""
     boundary = _BOUNDARY.search(content_type)
     if boundary is not None and content_type.startswith("multipart/"):
-        body = body.replace(boundary[1].strip().encode("latin-1"), b"")
+        body = body.replace(b"--" + boundary[1].strip().encode("latin-1"), b"--")
     return hashlib.sha256(body).hexdigest()
 
 

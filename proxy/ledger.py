@@ -130,8 +130,8 @@ class _Group:
             error = caught
         if isinstance(error, DataError) and len(group) > 1:
             # One row that the database will not take must not cost the others theirs.
-            for row in group:
-                await self._write_group([row])
+            for one in group:
+                await self._write_group([one])
             return
         for row, future in group:
             if future.done():
@@ -164,8 +164,8 @@ def write_opened(rows: list[Row]) -> set[str]:
 
 
 def _insert_opened(rows: list[Row]) -> None:
-    """On Postgres the disk is not waited for: should the machine lose power, calls in flight are lost with it;
-    a killed process loses none."""
+    """On Postgres the disk is not waited for: should the machine lose power, calls in flight are lost with
+    it; a killed process loses none."""
     if connection.vendor == "postgresql":
         given, insert = _INSERT_OPEN.postgresql()
         _execute(rows, f"SET LOCAL synchronous_commit = off; {OPERATOR_SQL} WITH {given} {insert}")

@@ -1,7 +1,8 @@
 """Upstreams and the routes to them; prices; the ledger.
 
 `OpenCall` is a call in flight, `UsageRecord` one that ended: a call is in exactly one of the two
-from the moment it is admitted. `IdempotencyKey` is a name that a caller gave to a call. `Worker` is the heartbeat by which a dead process is known.
+from the moment it is admitted. `IdempotencyKey` is a name that a caller gave to a call.
+`Worker` is the heartbeat by which a dead process is known.
 """
 
 from __future__ import annotations

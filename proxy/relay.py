@@ -85,7 +85,8 @@ class Relay:
     async def _take_in(
         self, endpoint: Endpoint, request: Request, credential: str | None
     ) -> tuple[Caller, Call, Claim | None]:
-        """Who calls, what for, and under which idempotency key. A credential in the headers is checked before the body is read."""
+        """Who calls, what for, and under which idempotency key. A credential in the headers is checked before
+        the body is read."""
         caller = await self.keys.authenticate(credential) if credential else None
         body = await endpoint.read(request)
         if caller is None and BODY_CREDENTIAL not in body:
