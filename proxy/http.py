@@ -118,8 +118,9 @@ class Request:
             return ""
         return parse_qs(self._query.decode("latin-1")).get(name, [""])[0]
 
-    async def body(self, limit: int, image_limit: int) -> bytes:
-        """The whole body, of at most `limit` bytes, or `image_limit` when it carries images inline.
+    async def body(self, limit: int, image_limit: int, grow: Callable[[int], None]) -> bytes:
+        """The whole body, of at most `limit` bytes, or `image_limit` when it carries images inline; `grow`
+        hears how many there are so far.
 
         Raises BodyTooLarge before it is all read, BodyTooSlow, ClientLeft.
         """
@@ -128,11 +129,11 @@ class Request:
             raise BodyTooLarge(limit)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._read(limit, image_limit)
+                return await self._read(limit, image_limit, grow)
         except TimeoutError:
             raise BodyTooSlow from None
 
-    async def _read(self, limit: int, image_limit: int) -> bytes:
+    async def _read(self, limit: int, image_limit: int, grow: Callable[[int], None]) -> bytes:
         pieces, size, allowed = [], 0, limit
         while True:
             message = await self.receive()
@@ -145,6 +146,7 @@ class Request:
                 allowed = image_limit
             if size > allowed:
                 raise BodyTooLarge(limit)
+            grow(size)
             if not message.get("more_body", False):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
