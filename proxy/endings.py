@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from accounts.errors import ApiError
 from proxy import errors, sse
 from proxy.admission import Status, Ticket
 from proxy.http import ClientLeft, Header, Reply
+
+# For a client that stopped reading, with more on its way than the machine keeps for it.
+SEND_SECONDS = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +29,16 @@ class Last:
     headers: tuple[Header, ...] = ()
 
     async def send(self, reply: Reply) -> None:
+        """Gives up on a client that does not take it within SEND_SECONDS."""
         if self is NOBODY:
             return
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(reply)
+        except TimeoutError:
+            logger.warning("A client did not read the end of its answer.")
+
+    async def _send(self, reply: Reply) -> None:
         if reply.status is None:
             await reply.whole(self.status, self.content_type, self.body, self.headers)
         else:
