@@ -12,11 +12,13 @@ from proxy.call import Call, NotOffered
 from proxy.dialects import openai
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing, Target
-from proxy.upstream import Exchange, Outgoing, Unreachable, Upstreams
+from proxy.upstream import Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
 
 ATTEMPTS = 3
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_RETRY_AFTER_SECONDS = 10.0
+# What a refusal says comes with its status; waiting longer for it would keep the next target waiting.
+REFUSAL_SECONDS = 5.0
 # What another try, or another target, may mend; the credentials there are the operator's.
 _TRY_ELSEWHERE = frozenset({401, 403, 407, 408, 429, 500, 502, 503, 504, 529})
 _TRY_AGAIN = _TRY_ELSEWHERE - {401, 403, 407}
@@ -35,10 +37,12 @@ async def connect(
             break
         try:
             exchange = await _open(ticket.call, target, upstreams)
-        except Unreachable as error:
-            failure = error
+        except (Unreachable, Silent) as error:
             ticket.ending.attempt(target, type(error).__name__)
             routing.failed(target)
+            if isinstance(error, Silent):  # It may be at work on the call: nobody else is given it.
+                raise
+            failure = error
             continue
         connections.callback(exchange.close)
         ticket.ending.attempt(target, str(exchange.status))
@@ -87,9 +91,15 @@ async def _worth_another(failure: Unreachable | UpstreamReported, number: int, p
 
 
 async def _refusal(exchange: Exchange, target: Target, call: Call) -> UpstreamReported:
-    """What the upstream answered in place of an answer; one that is encoded cannot be read."""
+    """What the upstream answered in place of an answer; one that is encoded cannot be read, and one that does
+    not come says nothing."""
     status = exchange.status if exchange.status >= 300 else 502
-    refusal = UpstreamReported(read_error(await exchange.whole()), status, exchange.retry_after)
+    try:
+        async with asyncio.timeout(REFUSAL_SECONDS):
+            body = await exchange.whole()
+    except (TimeoutError, Broken, TooLong):
+        body = b""
+    refusal = UpstreamReported(read_error(body), status, exchange.retry_after)
     refusal.tidy(target.model, call.model, target.private)
     return refusal
 

@@ -7,6 +7,7 @@ the task it was made in and raises its own reason there in place of the cancella
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from uuid import UUID
 from accounts.ids import uuid7
 from proxy import sse
 
+logger = logging.getLogger(__name__)
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -29,6 +32,8 @@ Network = IPv4Network | IPv6Network
 MAX_HEADER_BYTES = 16 * 1024
 BODY_SECONDS = 60.0
 KEEP_ALIVE_SECONDS = 15.0
+# For a client that stopped reading, with more on its way than the machine keeps for it.
+SEND_SECONDS = 30.0
 EVENTS_TYPE = b"text/event-stream; charset=utf-8"
 _INLINE_IMAGE = b"data:image/"
 
@@ -120,8 +125,9 @@ class Request:
             return ""
         return parse_qs(self._query.decode("latin-1")).get(name, [""])[0]
 
-    async def body(self, limit: int, image_limit: int) -> bytes:
-        """The whole body, of at most `limit` bytes, or `image_limit` when it carries images inline.
+    async def body(self, limit: int, image_limit: int, grow: Callable[[int], None]) -> bytes:
+        """The whole body, of at most `limit` bytes, or `image_limit` when it carries images inline; `grow`
+        hears how many there are so far.
 
         Raises BodyTooLarge before it is all read, BodyTooSlow, ClientLeft.
         """
@@ -130,11 +136,11 @@ class Request:
             raise BodyTooLarge(limit)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._read(limit, image_limit)
+                return await self._read(limit, image_limit, grow)
         except TimeoutError:
             raise BodyTooSlow from None
 
-    async def _read(self, limit: int, image_limit: int) -> bytes:
+    async def _read(self, limit: int, image_limit: int, grow: Callable[[int], None]) -> bytes:
         pieces, size, allowed = [], 0, limit
         while True:
             message = await self.receive()
@@ -147,6 +153,7 @@ class Request:
                 allowed = image_limit
             if size > allowed:
                 raise BodyTooLarge(limit)
+            grow(size)
             if not message.get("more_body", False):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -261,8 +268,16 @@ class Last:
     headers: tuple[Header, ...] = ()
 
     async def send(self, reply: Reply) -> None:
+        """Gives up on a client that does not take it within SEND_SECONDS."""
         if self is NOBODY:
             return
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(reply)
+        except TimeoutError:
+            logger.warning("A client did not read the end of its answer.")
+
+    async def _send(self, reply: Reply) -> None:
         if reply.status is None:
             await reply.whole(self.status, self.content_type, self.body, self.headers)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from proxy.http import Request
 
@@ -57,6 +58,21 @@ def one_credential(outside: str | None, inside: str | None) -> str | None:
     return outside or inside
 
 
+@dataclass(slots=True)
+class Holding:
+    """One request's share of what is held."""
+
+    held: Held
+    address: str
+    size: int = 0
+
+    def grow(self, size: int) -> None:
+        """Its body has come to so many bytes. Raises TooMuchAtOnce."""
+        if size > self.size:
+            self.held.take(self.address, size - self.size)
+            self.size = size
+
+
 class Held:
     """How many bytes of bodies this process holds, and each address without a credential."""
 
@@ -65,20 +81,23 @@ class Held:
         self._unauthenticated: dict[str, int] = {}
 
     @contextmanager
-    def hold(self, request: Request, limit: int, *, authenticated: bool) -> Iterator[None]:
-        """While the body is in memory. Raises TooMuchAtOnce."""
+    def hold(self, request: Request, limit: int, *, authenticated: bool) -> Iterator[Holding]:
+        """While the body is in memory. One of unknown length counts as it comes. Raises TooMuchAtOnce."""
         declared = request.headers.get(b"content-length", b"")
-        size = min(int(declared), limit) if declared.isdigit() else limit
-        address = "" if authenticated else request.client_ip
+        holding = Holding(self, "" if authenticated else request.client_ip)
+        holding.grow(min(int(declared), limit) if declared.isdigit() else 0)
+        try:
+            yield holding
+        finally:
+            self._add(holding.address, -holding.size)
+
+    def take(self, address: str, size: int) -> None:
+        """So many bytes more. Raises TooMuchAtOnce."""
         if self._total + size > MAX_PROCESS_BYTES:
             raise TooMuchAtOnce
         if address and self._unauthenticated.get(address, 0) + size > MAX_UNAUTHENTICATED_BYTES:
             raise TooMuchAtOnce
         self._add(address, size)
-        try:
-            yield
-        finally:
-            self._add(address, -size)
 
     def _add(self, address: str, size: int) -> None:
         self._total += size

@@ -27,7 +27,7 @@ from proxy.dialects import openai
 from proxy.endpoints.endpoint import LARGE_BYTES, Endpoint
 from proxy.http import NOBODY, Last, Reply, Request, Watch
 from proxy.idempotency import Claim, claim_of
-from proxy.intake import BODY_CREDENTIAL, Held, NoCredential, header_credential, one_credential
+from proxy.intake import BODY_CREDENTIAL, Held, Holding, NoCredential, header_credential, one_credential
 from proxy.ledger import Ledger
 from proxy.limiting import Limits
 from proxy.passage import Garbled, Passage, Truncated, decode
@@ -53,8 +53,8 @@ class Relay:
         """Answers one call and settles it. What is wrong before it is admitted is raised."""
         credential = header_credential(request)
         held = self.held.hold(request, endpoint.max_image_bytes, authenticated=credential is not None)
-        with held, ExitStack() as connections:
-            caller, call, claim = await self._take_in(endpoint, request, credential)
+        with held as holding, ExitStack() as connections:
+            caller, call, claim = await self._take_in(endpoint, request, credential, holding=holding)
             if claim is not None and await claim.replay(request, reply):
                 return
             plan = await self.routing.plan(call.model, caller)
@@ -79,16 +79,16 @@ class Relay:
                 last = endings.fail(error, ticket, reply)
             finally:
                 await ticket.settle(last, reply.status)
-            endings.log(ticket)
-            await last.send(reply)
+        endings.log(ticket)
+        await last.send(reply)
 
     async def _take_in(
-        self, endpoint: Endpoint, request: Request, credential: str | None
+        self, endpoint: Endpoint, request: Request, credential: str | None, *, holding: Holding
     ) -> tuple[Caller, Call, Claim | None]:
         """Who calls, what for, and under which idempotency key. A credential in the headers is checked before
         the body is read."""
         caller = await self.keys.authenticate(credential) if credential else None
-        body = await endpoint.read(request)
+        body = await endpoint.read(request, holding.grow)
         if caller is None and BODY_CREDENTIAL not in body:
             caller = await self.without_credential()
         call, inside = await endpoint.understand(body, request.header(b"content-type"))

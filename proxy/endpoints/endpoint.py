@@ -29,9 +29,9 @@ class Endpoint:
     max_bytes: int = MAX_JSON_BYTES
     max_image_bytes: int = MAX_IMAGE_JSON_BYTES
 
-    async def read(self, request: Request) -> bytes:
-        """The request's body. Raises BodyTooLarge, BodyTooSlow, ClientLeft."""
-        return await request.body(self.max_bytes, self.max_image_bytes)
+    async def read(self, request: Request, grow: Callable[[int], None]) -> bytes:
+        """The request's body. Raises BodyTooLarge, BodyTooSlow, ClientLeft, and what `grow` raises."""
+        return await request.body(self.max_bytes, self.max_image_bytes, grow)
 
     async def understand(self, body: bytes, content_type: str) -> tuple[Call, str | None]:
         """The call, and the credential in the body. Raises what `parse` raises."""
