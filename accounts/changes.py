@@ -202,16 +202,22 @@ async def _poll() -> None:
 
 
 async def _listen(url: str) -> None:
+    listening = asyncio.Event()
+    listening.set()
     while True:
         try:
-            await _follow(url)
+            await _follow(url, listening)
         except (redis.RedisError, OSError, database.DatabaseUnavailable) as error:
-            logger.warning("Redis does not tell of changes (%s); they are polled for", type(error).__name__)
+            if listening.is_set():
+                logger.warning(
+                    "Redis does not tell of changes (%s); they are polled for", type(error).__name__
+                )
+            listening.clear()
         await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
 
-async def _follow(url: str) -> None:
-    """Hears what Redis tells, until it goes away: then it raises."""
+async def _follow(url: str, listening: asyncio.Event) -> None:
+    """Hears what Redis tells, until it goes away: then it raises. Sets `listening` when it can hear."""
     installation = await database.run(Installation.current)
     client = redis.asyncio.Redis.from_url(
         url,
@@ -222,6 +228,7 @@ async def _follow(url: str) -> None:
     )
     async with client, client.pubsub(ignore_subscribe_messages=True) as messages:
         await messages.subscribe(installation.channel)
+        listening.set()
         while True:
             message = await messages.get_message(timeout=REDIS_HEALTH_SECONDS)
             if message is not None:
