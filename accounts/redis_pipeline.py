@@ -32,6 +32,7 @@ CONNECT_SECONDS = 0.1
 CALL_SECONDS = 0.25
 PAUSE_SECONDS = 0.5
 IDLE_SECONDS = 1.0  # a connection unused for longer is looked at before it is used
+COMPLAIN_SECONDS = 60.0
 LONGEST_BATCH = 256
 MOST_OWED = 10_000  # more than that, and the oldest are left to expire
 
@@ -60,6 +61,7 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()
         self._connection: AbstractConnection | None = None
         self._used_at = 0.0
+        self._complains_at = 0.0
         self._away = False
         self._waiting: list[_Call] = []
         self._owed: deque[bytes] = deque(maxlen=MOST_OWED)
@@ -155,9 +157,14 @@ class Pipeline:
 
     def _refuse(self, call: _Call, error: redis.ResponseError) -> None:
         """Redis answered, but will not have it: it is out of memory, a replica, or the script is wrong."""
-        logger.error("Redis refuses the limiter's script: %s", error)
+        self._complain(error)
         if not call.future.done():
             call.future.set_exception(LimiterUnavailable(str(error)))
+
+    def _complain(self, error: redis.ResponseError) -> None:
+        if self._loop.time() > self._complains_at:
+            self._complains_at = self._loop.time() + COMPLAIN_SECONDS
+            logger.error("Redis refuses the limiter's script: %s", error)
 
     def _break(self, error: Exception, batch: list[_Call]) -> None:
         """Lets everybody know who waits, and goes on trying apart."""
@@ -197,7 +204,7 @@ class Pipeline:
             try:
                 await connection.read_response(disable_decoding=True)
             except redis.ResponseError as error:
-                logger.error("Redis refuses the limiter's script: %s", error)
+                self._complain(error)
         for _ in owed:
             self._owed.popleft()
 
@@ -207,8 +214,8 @@ class Pipeline:
             await self._disconnect()
         if self._connection is None:
             connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+            self._connection = connection  # whatever becomes of it, it is closed
             await connection.connect()
-            self._connection = connection
             await self._load(connection)
             self._used_at = self._loop.time()
         return self._connection
