@@ -12,6 +12,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -44,6 +45,7 @@ from proxy.usage import Price
 
 LEASE_SECONDS = 20.0
 EXTEND_SECONDS = 1.0
+SETTLE_SECONDS = 0.05  # with the limiter's own deadline this stays below 300 ms
 COUNT_REPLICAS_SECONDS = 5.0
 HOLD_PATIENCE_SECONDS = 5.0
 SHORTEST_PAUSE_SECONDS = 0.002
@@ -170,9 +172,14 @@ class Limits:
         return reservation
 
     async def settle(self, reservation: Reservation, tokens: int, spent: int) -> None:
-        """Gives back what was not used; `spent` nano-dollars are in the database by now. Never raises."""
+        """Gives back what was not used; `spent` nano-dollars are in the database by now. Never raises.
+
+        It goes on by itself where Redis takes longer: the answer of the call waits for it.
+        """
         self._open.discard(reservation)
-        await reservation.limiter.settle(reservation.grant, reservation.costs(tokens), spent)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await reservation.limiter.settle(reservation.grant, reservation.costs(tokens), spent)
 
     async def explain(self, call: Call, caller: Caller, client_ip: str) -> Explained:
         """How everything stands that applies to such a call, taking nothing.
@@ -203,6 +210,7 @@ class Limits:
         """For ever: keeps what calls under way have reserved, and takes more for those that outgrew it."""
         counted_at = 0.0
         while True:
+            await self._touch()
             await asyncio.sleep(EXTEND_SECONDS)
             for limiter in (self._shared, self._own):
                 await self._extend(limiter, [each for each in self._open if each.limiter is limiter])
@@ -210,15 +218,19 @@ class Limits:
                 await self._count()
                 counted_at = time.monotonic()
 
+    async def _touch(self) -> None:
+        """Has an empty Redis begin to count its recovery now, and not when the first call comes."""
+        if self._shared is not None:
+            with suppress(LimiterUnavailable):
+                await self._shared.explain(())
+
     async def _extend(self, limiter: Limiter | None, reservations: list[Reservation]) -> None:
         if limiter is None or not reservations:
             return
-        try:
+        with suppress(LimiterUnavailable):  # its pipeline has said so
             await limiter.extend([each.grant for each in reservations], LEASE_SECONDS)
             for each in reservations:
                 await _grow(limiter, each)
-        except LimiterUnavailable:
-            logger.warning("Redis is away: what %d calls reserved was not extended.", len(reservations))
 
     async def _count(self) -> None:
         try:
