@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from tests.cable import Cable
 from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.server import Gateway, Person
@@ -293,6 +294,25 @@ def test_a_killed_server_frees_the_key_when_its_call_is_settled(
     assert again.status_code == 200
     assert_replayed(gateway, again, call(alice, key, model))
     assert [row["status"] for row in gateway.usage("model = %s", model)] == ["lost", "completed"]
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(120)
+def test_an_answer_settled_on_disk_is_kept_once_the_database_is_back(
+    start_gateway: StartGateway, postgres_url: str, key: str
+) -> None:
+    with Cable(postgres_url) as cable:
+        gateway = start_gateway(cable)
+        alice, model = gateway.people["alice"], "gpt-test+pace=100+words=20"
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(call, alice, key, model, stream=True)
+            until(lambda: gateway.open_calls() == 1, what="the call to be under way")
+            cable.cut()
+            assert "[DONE]" in first.result().text
+        assert code_of(call(alice, key, model, stream=True)) == "database_unavailable"
+        cable.plug()
+        until(lambda: gateway.open_calls() == 0, seconds=30, what="the record to come in")
+        assert_replayed(gateway, first.result(), call(alice, key, model, stream=True))
 
 
 def test_a_kept_answer_outlives_the_server(start_gateway: StartGateway, key: str) -> None:
