@@ -36,7 +36,7 @@ from accounts.limits import (
     level,
     regrown,
 )
-from accounts.redis_pipeline import Arguments, Pipeline
+from accounts.redis_pipeline import CALL_SECONDS, Arguments, Pipeline
 
 RECOVERY_SECONDS = 2.0
 
@@ -60,12 +60,13 @@ class RedisLimiter:
         installation_id: str,
         clock: Callable[[], int] | None = None,
         recovery_seconds: float = RECOVERY_SECONDS,
+        call_seconds: float = CALL_SECONDS,
     ) -> None:
         self._prefix = f"tollgate:{installation_id}:limits:"
         self._birth_key = self._prefix + "birth"
         self._clock = clock
         self._recovery = round(recovery_seconds * SECOND)
-        self._pipeline = Pipeline(url, SCRIPT)
+        self._pipeline = Pipeline(url, SCRIPT, call_seconds)
 
     @property
     def away(self) -> bool:

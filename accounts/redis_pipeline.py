@@ -4,7 +4,7 @@ Invariant: a reply reaches the call it answers, or nobody. One task owns the con
 futures, which they may abandon. A connection on which anything went wrong is closed, never used again.
 Endings of a call:
   - answered                        the caller has it; one that has left has its step undone
-  - no answer within CALL_SECONDS   LimiterUnavailable, as for all that wait behind it. Whether the step was
+  - no answer in `call_seconds`     LimiterUnavailable, as for all that wait behind it. Whether the step was
                                     taken is unknown: what undoes it is owed to Redis, or the step itself
                                     where it may be repeated, and sent before anything else once it is back
   - Redis is away                   LimiterUnavailable at once; it is tried again every PAUSE_SECONDS
@@ -52,10 +52,11 @@ class _Call:
 class Pipeline:
     """Made on the loop that uses it."""
 
-    def __init__(self, url: str, script: bytes) -> None:
+    def __init__(self, url: str, script: bytes, call_seconds: float = CALL_SECONDS) -> None:
         self._pool = ConnectionPool.from_url(
             url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
+        self._call_seconds = call_seconds
         self._script = script
         self._digest = hashlib.sha1(script, usedforsecurity=False).hexdigest()
         self._loop = asyncio.get_running_loop()
@@ -113,7 +114,7 @@ class Pipeline:
 
     def _enqueue(self, packed: bytes, undo: Callable[[], Arguments] | None) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = self._loop.create_future()
-        self._waiting.append(_Call(packed, future, self._loop.time() + CALL_SECONDS, undo))
+        self._waiting.append(_Call(packed, future, self._loop.time() + self._call_seconds, undo))
         if self._task is None:
             self._task = self._loop.create_task(self._run())
         return future
@@ -185,10 +186,10 @@ class Pipeline:
             await self._disconnect()
             await asyncio.sleep(PAUSE_SECONDS)
             try:
-                async with asyncio.timeout(CALL_SECONDS):
+                async with asyncio.timeout(self._call_seconds):
                     await self._connected()
                 while self._owed:
-                    async with asyncio.timeout(CALL_SECONDS):
+                    async with asyncio.timeout(self._call_seconds):
                         await self._pay()
             except (redis.RedisError, OSError, TimeoutError):
                 continue
