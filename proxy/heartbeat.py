@@ -24,16 +24,18 @@ async def begin(worker_id: UUID) -> None:
 
 
 async def run(worker_id: UUID, ledger: Ledger) -> None:
-    """Beats for ever; with the database back after an absence, what was spooled goes in first."""
+    """Beats for ever, and brings in what was spooled. It beats first: who lives drains its own spool."""
     while True:
         await asyncio.sleep(BEAT_SECONDS)
         try:
+            await database.run(_beat, worker_id)
             drained = await ledger.drain() + await database.run(tasks.drain_spools)
             if drained:
                 logger.info("%d usage records came in from the spool.", drained)
-            await database.run(_beat, worker_id)
         except database.DatabaseUnavailable:
             logger.warning("The database is away: no heartbeat.")
+        except Exception:  # The edge: whose heart stops is taken for dead, and its calls for lost.
+            logger.exception("A heartbeat failed, or a spool could not be brought in.")
 
 
 async def end(worker_id: UUID) -> None:

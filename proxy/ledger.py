@@ -13,6 +13,7 @@ A call's idempotency key comes and goes with these rows, in the same transaction
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 from collections.abc import Callable, Container, Iterator
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import UUID
 
 import msgspec
@@ -283,25 +284,53 @@ _SPEND_SQLITE = (
 
 
 def _append(spool: Path, rows: list[Row]) -> None:
+    """A line each, after a line end: one that a full disk cut short must not spoil the next."""
     spool.parent.mkdir(parents=True, exist_ok=True)
-    with spool.open("ab") as file:
-        for row in rows:
-            file.write(msgspec.json.encode(row) + b"\n")
+    lines = [msgspec.json.encode(row) + b"\n" for row in rows]
+    with _locked(spool) as file:
+        file.write(b"\n" + b"".join(lines))
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _locked(spool: Path) -> Iterator[BinaryIO]:
+    """The file, made if need be, while no other process has it; one that was drained meanwhile is gone."""
+    while True:
+        with spool.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                yield file
+                return
 
 
 def drain(spool: Path) -> int:
     """Settles what the file holds and removes it; the rows that were in it. Raises DatabaseUnavailable.
 
-    A last line that a crash cut short was never acknowledged to anyone: it is left to the reaper.
+    Of processes that find it together one brings it in. A line that was cut short was never acknowledged to
+    anyone: it is left to the reaper.
     """
-    lines = spool.read_bytes().split(b"\n")[:-1]
-    rows: list[Row] = [msgspec.json.decode(line) for line in lines]
-    for start in range(0, len(rows), _MAX_GROUP):
-        write_settled(rows[start : start + _MAX_GROUP])
-    spool.unlink()
+    try:
+        file = spool.open("rb")
+    except FileNotFoundError:
+        return 0
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not os.fstat(file.fileno()).st_nlink:
+            return 0
+        rows = list(_rows(file.read()))
+        for start in range(0, len(rows), _MAX_GROUP):
+            write_settled(rows[start : start + _MAX_GROUP])
+        spool.unlink()
     return len(rows)
+
+
+def _rows(spooled: bytes) -> Iterator[Row]:
+    for line in filter(None, spooled.split(b"\n")):
+        try:
+            yield msgspec.json.decode(line, type=Row)
+        except msgspec.DecodeError:
+            logger.error("A line of a spool was cut short: its call is left to the reaper.")
 
 
 def spool_file(directory: Path, worker_id: UUID) -> Path:

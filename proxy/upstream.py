@@ -146,14 +146,14 @@ class Upstreams:
             raise ConnectTimeout from error
         except TimeoutError as error:
             raise Silent from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # The last: a name that none can have.
             raise Unreachable from error
         return Exchange(response)
 
     def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
-        """Only connecting is aiohttp's to time: the rest is the relay's."""
+        """Only connecting, the name's resolution in it, is aiohttp's to time: the rest is the relay's."""
         if connect not in self._timeouts:
-            self._timeouts[connect] = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+            self._timeouts[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
         return self._timeouts[connect]
 
     async def close(self) -> None:
