@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from proxy import endings
+from proxy import http
 from proxy.http import Reply, Request
 from tests.conftest import StartGateway
 from tests.deadline import until
@@ -239,7 +239,7 @@ def test_a_client_that_does_not_read_holds_no_upstream(
 
 
 def test_the_end_of_an_answer_waits_for_no_client_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endings, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(http, "SEND_SECONDS", 0.05)
 
     async def never(*_: Any) -> Any:
         await asyncio.Event().wait()
@@ -247,6 +247,6 @@ def test_the_end_of_an_answer_waits_for_no_client_for_ever(monkeypatch: pytest.M
     async def send_last() -> None:
         request = Request({"method": "POST", "path": CHAT, "headers": []}, never)
         async with asyncio.timeout(5):
-            await endings.Last(200, b"application/json", b"{}").send(Reply(request, never))
+            await http.Last(200, b"application/json", b"{}").send(Reply(request, never))
 
     asyncio.run(send_last())
