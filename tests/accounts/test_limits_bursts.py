@@ -34,14 +34,8 @@ def take(
         for _ in range(PROCESSES)
     ]
     try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
+        _start_together(processes)
         events: list[Event] = []
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
         if meanwhile is not None:
             meanwhile(installation)
         for process in processes:
@@ -53,6 +47,16 @@ def take(
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def _start_together(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
 
 def most_over(events: list[Event], limit: float, period: float) -> float:
