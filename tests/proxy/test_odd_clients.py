@@ -12,7 +12,10 @@ import httpx
 import pytest
 
 from proxy import http
+from proxy.call import InvalidBody
+from proxy.endpoints import responses
 from proxy.http import Reply, Request
+from proxy.prompts import with_system_prompt
 from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.server import Gateway, Person
@@ -162,7 +165,7 @@ def test_a_preflight_with_odd_bytes_is_no_fault_of_ours(gateway: Gateway) -> Non
     "body",
     [
         b'{"security_key":"x","a":' + b"[" * 65 + b'"' + b'\\"' * 100_000,
-        b'{"security_key":"x","a":"' + b"data:" * 50_000 + b';base64,"}',
+        b'{"security_key":"x","a":"' + b"data:" * 1_500_000 + b';base64,"}',
     ],
 )
 def test_no_body_takes_long_to_look_at(gateway: Gateway, body: bytes) -> None:
@@ -250,3 +253,17 @@ def test_the_end_of_an_answer_waits_for_no_client_for_ever(monkeypatch: pytest.M
             await http.Last(200, b"application/json", b"{}").send(Reply(request, never))
 
     asyncio.run(send_last())
+
+
+def test_an_upstream_that_never_begins_stands_in_the_record(start_gateway: StartGateway) -> None:
+    gateway = patient(start_gateway, first_byte=0.5)
+    response = gateway.people["alice"].http.post(CHAT, content=chat_body("gpt-test+hang"))
+    assert response.status_code == 504
+    attempts = gateway.usage_of(response.headers["x-request-id"])["attempts"]
+    assert attempts == [{"upstream": "openai", "outcome": "Silent"}]
+
+
+def test_instructions_that_cannot_be_read_are_refused_where_a_prompt_goes_before_them() -> None:
+    call, _ = responses.parse(b'{"model":"m","input":"x","instructions":1e999}', "application/json")
+    with pytest.raises(InvalidBody):
+        with_system_prompt(call, "Be brief.")
