@@ -182,20 +182,7 @@ async def admit(
     reservation = await limits.reserve(call, caller, price, request, reply)
     if reservation is not None:
         call = reservation.call
-    opened: Row = {
-        "id": request.id.hex,
-        "tenant_id": caller.tenant_id.hex,
-        "user_id": caller.user_id,
-        "api_key_id": caller.api_key_id and caller.api_key_id.hex,
-        "security_key_id": caller.security_key_id and caller.security_key_id.hex,
-        "endpoint": call.endpoint,
-        "model": call.model,
-        "stream": call.stream,
-        "started_at": timestamp(datetime.now(UTC)),
-        "budgets": reservation.charges if reservation else (),
-        "worker_id": worker_id.hex,
-        "input_tokens_estimate": call.input_tokens_estimate,
-    }
+    opened = _opened(call, caller, request.id, worker_id, reservation)
     if claim is not None:
         opened["idempotency"] = claim.opened()
     try:
@@ -214,3 +201,23 @@ async def admit(
         reservation=reservation,
         claim=claim,
     )
+
+
+def _opened(
+    call: Call, caller: Caller, request_id: UUID, worker_id: UUID, reservation: Reservation | None
+) -> Row:
+    """The row of an open call."""
+    return {
+        "id": request_id.hex,
+        "tenant_id": caller.tenant_id.hex,
+        "user_id": caller.user_id,
+        "api_key_id": caller.api_key_id and caller.api_key_id.hex,
+        "security_key_id": caller.security_key_id and caller.security_key_id.hex,
+        "endpoint": call.endpoint,
+        "model": call.model,
+        "stream": call.stream,
+        "started_at": timestamp(datetime.now(UTC)),
+        "budgets": reservation.charges if reservation else (),
+        "worker_id": worker_id.hex,
+        "input_tokens_estimate": call.input_tokens_estimate,
+    }
