@@ -12,6 +12,7 @@ from proxy import (
     budgets,
     call,
     demands,
+    fold,
     http,
     idempotency,
     intake,
@@ -210,6 +211,9 @@ _TABLE: dict[type[Exception], Any] = {
     ),
     sse.OversizedEvent: lambda error: _gateway_trouble(
         502, "The upstream sent an event that is too large.", "upstream_malformed"
+    ),
+    fold.TooMuchToFold: lambda error: _gateway_trouble(
+        502, "The upstream's answer is too large.", "upstream_malformed"
     ),
     upstream.TooLong: lambda error: _gateway_trouble(
         502, "The upstream's answer is too large.", "upstream_malformed"
