@@ -4,10 +4,10 @@ Invariant: a reply reaches the call it answers, or nobody. One task owns the con
 futures, which they may abandon. A connection on which anything went wrong is closed, never used again.
 Endings of a call:
   - answered                        the caller has it; one that has left has its step undone
-  - no answer in `call_seconds`     LimiterUnavailable, as for all that wait behind it. Whether the step was
-                                    taken is unknown: what undoes it is owed to Redis, or the step itself
+  - no answer in `call_seconds`     `unavailable` is raised, as for all that wait behind it. Whether the step
+                                    was taken is unknown: what undoes it is owed to Redis, or the step itself
                                     where it may be repeated, and sent before anything else once it is back
-  - Redis is away                   LimiterUnavailable at once; it is tried again every PAUSE_SECONDS
+  - Redis is away                   `unavailable` at once; it is tried again every PAUSE_SECONDS
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import hiredis
 import redis
@@ -44,19 +44,29 @@ logger = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Call:
     packed: bytes
-    future: asyncio.Future[bytes]
+    future: asyncio.Future[Any]
     deadline: float
     undo: Callable[[], Arguments] | None
 
 
 class Pipeline:
-    """Made on the loop that uses it."""
+    """Made on the loop that uses it. `unavailable` is what its calls raise; `whose` it is, is for the log."""
 
-    def __init__(self, url: str, script: bytes, call_seconds: float = CALL_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        script: bytes,
+        call_seconds: float = CALL_SECONDS,
+        *,
+        whose: str = "limiter",
+        unavailable: type[Exception] = LimiterUnavailable,
+    ) -> None:
         self._pool = ConnectionPool.from_url(
             url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=None, retry=Retry(NoBackoff(), 0)
         )
         self._call_seconds = call_seconds
+        self._whose = whose
+        self._unavailable = unavailable
         self._script = script
         self._digest = hashlib.sha1(script, usedforsecurity=False).hexdigest()
         self._loop = asyncio.get_running_loop()
@@ -76,11 +86,11 @@ class Pipeline:
 
     async def call(
         self, keys: Sequence[str], *arguments: str | bytes, undo: Callable[[], Arguments] | None = None
-    ) -> bytes:
-        """What the script answers. Raises LimiterUnavailable. `undo` says what to run (see `arguments`)
-        should it have been taken for a caller that did not hear of it."""
+    ) -> Any:
+        """What the script answers: bytes, or a list of them. Raises `unavailable`. `undo` says what to run
+        (see `arguments`) should it have been taken for a caller that did not hear of it."""
         if self._away:
-            raise LimiterUnavailable
+            raise self._unavailable
         return await self._enqueue(self._pack(self.arguments(keys, *arguments)), undo)
 
     async def deliver(self, keys: Sequence[str], *arguments: str | bytes) -> None:
@@ -92,7 +102,7 @@ class Pipeline:
         future = self._enqueue(self._pack(command), lambda: command)
         try:
             await asyncio.shield(future)  # who leaves does not leave it undone
-        except LimiterUnavailable:
+        except self._unavailable:
             pass  # and it is owed
 
     def arguments(self, keys: Sequence[str], *arguments: str | bytes) -> Arguments:
@@ -112,8 +122,8 @@ class Pipeline:
         packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
         return packed
 
-    def _enqueue(self, packed: bytes, undo: Callable[[], Arguments] | None) -> asyncio.Future[bytes]:
-        future: asyncio.Future[bytes] = self._loop.create_future()
+    def _enqueue(self, packed: bytes, undo: Callable[[], Arguments] | None) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append(_Call(packed, future, self._loop.time() + self._call_seconds, undo))
         if self._task is None:
             self._task = self._loop.create_task(self._run())
@@ -150,7 +160,7 @@ class Pipeline:
             await self._load(connection)
             await self._exchange(unknown)
 
-    def _answer(self, call: _Call, reply: bytes) -> None:
+    def _answer(self, call: _Call, reply: Any) -> None:
         if not call.future.done():
             call.future.set_result(reply)
         elif call.undo is not None:
@@ -160,16 +170,16 @@ class Pipeline:
         """Redis answered, but will not have it: it is out of memory, a replica, or the script is wrong."""
         self._complain(error)
         if not call.future.done():
-            call.future.set_exception(LimiterUnavailable(str(error)))
+            call.future.set_exception(self._unavailable(str(error)))
 
     def _complain(self, error: redis.ResponseError) -> None:
         if self._loop.time() > self._complains_at:
             self._complains_at = self._loop.time() + COMPLAIN_SECONDS
-            logger.error("Redis refuses the limiter's script: %s", error)
+            logger.error("Redis refuses the %s's script: %s", self._whose, error)
 
     def _break(self, error: Exception, batch: list[_Call]) -> None:
         """Lets everybody know who waits, and goes on trying apart."""
-        logger.warning("Redis does not answer the limiter (%s)", type(error).__name__)
+        logger.warning("Redis does not answer the %s (%s)", self._whose, type(error).__name__)
         self._away = True
         failed, self._waiting = [*batch, *self._waiting], []
         for call in failed:
@@ -178,7 +188,7 @@ class Pipeline:
             if call.undo is not None:
                 self._owed.append(self._pack(call.undo()))
             if not call.future.done():
-                call.future.set_exception(LimiterUnavailable(type(error).__name__))
+                call.future.set_exception(self._unavailable(type(error).__name__))
         self._recovery = self._loop.create_task(self._recover())
 
     async def _recover(self) -> None:
@@ -194,7 +204,7 @@ class Pipeline:
             except (redis.RedisError, OSError, TimeoutError):
                 continue
             self._away = False
-        logger.warning("Redis answers the limiter again")
+        logger.warning("Redis answers the %s again", self._whose)
 
     async def _pay(self) -> None:
         """Sends some of what is owed. It may have been taken before: everything owed may be repeated."""
@@ -238,7 +248,7 @@ class Pipeline:
             await connection.disconnect(nowait=True)
 
 
-def _ignore(future: asyncio.Future[bytes]) -> None:
+def _ignore(future: asyncio.Future[Any]) -> None:
     """Nobody waits for it: an error is not to be reported as never retrieved."""
     if not future.cancelled():
         future.exception()
