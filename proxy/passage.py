@@ -17,7 +17,7 @@ that was whole; every other ending is an exception:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -47,12 +47,22 @@ class Garbled(Exception):
     """The upstream sent something that is not an answer in its own language."""
 
 
+class Splitter(Protocol):
+    """Cuts what comes into what a passage can read; raises OversizedEvent."""
+
+    def feed(self, piece: bytes) -> bytes: ...
+
+    def rest(self) -> bytes: ...
+
+
 class Passage(ABC):
-    """One stream. Feed it whole events; read `usage` and `events` when it has ended."""
+    """One stream. Feed it the whole events that its `splitter` cuts, then take the `rest` and the `end`; read
+    `usage` and `events` when it has ended."""
 
     marks: tuple[bytes, ...]
 
     def __init__(self, answer_id: str, model: str) -> None:
+        self.splitter: Splitter = sse.Splitter()
         self.answer_id = msgspec.json.encode(answer_id)
         self.model = msgspec.json.encode(model)
         self.usage: Usage | None = None
@@ -75,6 +85,25 @@ class Passage(ABC):
                 return self._look_at_each(events)
         self.events += count
         return events
+
+    @property
+    def output_tokens_estimate(self) -> int:
+        """How much has been said so far, where the upstream does not report it: a token an event."""
+        return self.events
+
+    def rest(self) -> bytes:
+        """What may still go to the client once the stream has ended: a last event may lack its blank line.
+        Raises Truncated for half an event."""
+        left = self.splitter.rest()
+        data = sse.data(left)
+        if self.finished or not data:
+            return b""
+        try:
+            if data != b"[DONE]":
+                decode(data)
+            return self.feed(left + b"\n\n")
+        except Garbled:
+            raise Truncated from None
 
     @abstractmethod
     def end(self) -> bytes:

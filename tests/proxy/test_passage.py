@@ -29,14 +29,13 @@ def chat(shows_usage: bool = False) -> ChatPassage:
 
 
 def run(passage: Passage, stream: bytes, cuts: tuple[int, ...] = ()) -> bytes:
-    splitter = sse.Splitter()
     edges = (0, *cuts, len(stream))
     out = b"".join(
         passage.feed(events)
         for start, end in itertools.pairwise(edges)
-        if (events := splitter.feed(stream[start:end]))
+        if (events := passage.splitter.feed(stream[start:end]))
     )
-    return out + passage.end()
+    return out + passage.rest() + passage.end()
 
 
 def documents(stream: bytes) -> list[dict[str, object]]:
@@ -131,6 +130,16 @@ def test_a_stream_without_its_marker_is_truncated() -> None:
 
 def test_a_stream_whose_choice_finished_is_whole_without_the_marker() -> None:
     assert run(chat(), chunk("a") + chunk(finish="stop")).endswith(sse.DONE)
+
+
+def test_a_last_event_may_come_without_its_blank_line() -> None:
+    assert run(chat(), chunk("a") + chunk(finish="stop") + b"data: [DONE]").endswith(sse.DONE)
+    assert b'"b"' in run(chat(), chunk("a") + chunk("b", finish="stop").rstrip())
+
+
+def test_half_of_a_last_event_is_truncated() -> None:
+    with pytest.raises(Truncated):
+        run(chat(), chunk("a") + chunk("b", finish="stop")[:-9])
 
 
 def test_an_error_in_the_stream_is_an_error_even_before_a_marker() -> None:
