@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -22,19 +23,32 @@ ROLES = ("user", "assistant", "system", "developer")
 # Calls that the client answers, and the type of the item that answers each.
 ANSWERED_BY = {"function_call": "function_call_output", "custom_tool_call": "custom_tool_call_output"}
 OUTPUTS = frozenset(ANSWERED_BY.values())
-_STRING, _STRING_OR_ARRAY = "a string", "a string or an array"
-_REQUIRED: dict[str, dict[str, str]] = {
-    "function_call": {"call_id": _STRING, "name": _STRING, "arguments": _STRING},
-    "function_call_output": {"call_id": _STRING, "output": _STRING_OR_ARRAY},
-    "custom_tool_call": {"call_id": _STRING, "name": _STRING, "input": _STRING},
-    "custom_tool_call_output": {"call_id": _STRING, "output": _STRING_OR_ARRAY},
-    "compaction": {"encrypted_content": _STRING},
-    "item_reference": {"id": _STRING},
-    "message": {"role": _STRING, "content": _STRING_OR_ARRAY},
-    "input_text": {"text": _STRING},
-    "output_text": {"text": _STRING},
-    "text": {"text": _STRING},
-    "refusal": {"refusal": _STRING},
+# What the members of items and parts must be, where anything here depends on it.
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "text": ("a string", (str,)),
+    "text?": ("a string", (str, NoneType)),
+    "content": ("a string or an array", (str, list)),
+    "object": ("an object", (dict,)),
+}
+_MEMBERS: dict[str, dict[str, str]] = {
+    "message": {"role": "text", "content": "content"},
+    "function_call": {"call_id": "text", "name": "text", "arguments": "text"},
+    "function_call_output": {"call_id": "text", "output": "content"},
+    "custom_tool_call": {"call_id": "text", "name": "text", "input": "text"},
+    "custom_tool_call_output": {"call_id": "text", "output": "content"},
+    "reasoning": {"encrypted_content": "text?"},
+    "compaction": {"encrypted_content": "text"},
+    "item_reference": {"id": "text"},
+    "input_text": {"text": "text"},
+    "output_text": {"text": "text"},
+    "text": {"text": "text"},
+    "summary_text": {"text": "text"},
+    "reasoning_text": {"text": "text"},
+    "refusal": {"refusal": "text"},
+    "input_image": {"image_url": "text?", "file_id": "text?"},
+    "input_file": {"file_data": "text?", "file_url": "text?", "file_id": "text?", "filename": "text?"},
+    "input_audio": {"input_audio": "object"},
+    "input_video": {"video_url": "text"},
 }
 _TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
@@ -60,7 +74,7 @@ def _checked(item: object, place: str) -> Item:
         untyped = {name: member for name, member in item.items() if name != "type"}
         item = {"type": "item_reference" if "role" not in item and "id" in item else "message", **untyped}
     type_ = item["type"]
-    if not isinstance(type_, str) or not type_:
+    if not isinstance(type_, str):
         raise InvalidBody(f"'{place}.type' must be a string.", f"{place}.type")
     _check_members(item, place)
     if type_ == "message":
@@ -77,8 +91,8 @@ def _checked(item: object, place: str) -> Item:
 
 
 def _check_members(given: dict[str, Any], place: str) -> None:
-    for name, words in _REQUIRED.get(given["type"], {}).items():
-        allowed = (str,) if words == _STRING else (str, list)
+    for name, kind in _MEMBERS.get(given["type"], {}).items():
+        words, allowed = _KINDS[kind]
         if not isinstance(given.get(name), allowed):
             raise InvalidBody(f"'{place}.{name}' must be {words}.", f"{place}.{name}")
 
@@ -92,6 +106,9 @@ def _check_parts(parts: object, place: str) -> None:
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
             raise InvalidBody(f"'{place}[{number}]' must be an object with a 'type'.", f"{place}[{number}]")
         _check_members(part, f"{place}[{number}]")
+        if part["type"] == "input_image" and part.get("image_url") is None and part.get("file_id") is None:
+            where = f"{place}[{number}].image_url"
+            raise InvalidBody(f"'{where}' must be a string.", where)
 
 
 def unanswered(items: Iterable[Item]) -> str | None:
@@ -285,7 +302,7 @@ def chat_part(part: Part) -> Part:
     if type_ == "input_image" and part.get("image_url") is not None:
         image = {"url": part["image_url"]}
         if part.get("detail") is not None:
-            image["detail"] = part["detail"]
+            image["detail"] = "high" if part["detail"] == "original" else part["detail"]
         return {"type": "image_url", "image_url": image, **kept}
     if type_ == "input_file":
         members = ("filename", "file_data", "file_id", "file_url")

@@ -128,7 +128,7 @@ def _one_system_message(messages: list[Message]) -> list[Message]:
 
 
 def _tools(given: Fields, where: str) -> Document:
-    tools = _value(given, "tools") or []
+    tools = _value(given, "tools", [])
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise InvalidBody("'tools' must be an array of objects.", "tools")
     made = [_tool(tool, place, where) for place, tool in enumerate(tools)]

@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,8 +98,8 @@ def test_it_is_read_by_the_official_sdk(transcript: bytes) -> None:
 def client(stream: bytes) -> OpenAI:
     """The official SDK, whose every call is answered with this stream."""
     headers = {"content-type": "text/event-stream"}
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=stream, headers=headers))
-    http_client: Any = httpx.Client(transport=transport)
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, content=stream, headers=headers))
+    http_client = httpx2.Client(transport=transport)
     return OpenAI(api_key="none", base_url="http://gateway.test/v1", http_client=http_client)
 
 
