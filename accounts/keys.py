@@ -56,7 +56,8 @@ class Caller:
     """Whom a checked credential belongs to, and which models it may use; no patterns: every model.
 
     Without a user or a key it is anybody at all, calling as a public tenant. `system_prompt` is what the
-    tenant puts before its chats, with the time in `timezone`; usually "".
+    tenant puts before its chats, with the time in `timezone`; usually "". `retention_days`: how long what is
+    stored for it is kept, None is for ever. `continue_dropped`: a stored response goes on without its client.
     """
 
     tenant_id: uuid.UUID
@@ -67,6 +68,8 @@ class Caller:
     allowed_models: tuple[str, ...]
     system_prompt: str
     timezone: str
+    retention_days: int | None
+    continue_dropped: bool
 
     def may_use(self, model: str) -> bool:
         return not self.allowed_models or any(matches(pattern, model) for pattern in self.allowed_models)
@@ -215,6 +218,8 @@ def _caller(tenant: Tenant, api_key: ApiKey | None = None, security_key: Securit
         allowed_models=tuple(api_key.allowed_models) if api_key else (),
         system_prompt=tenant.system_prompt,
         timezone=tenant.timezone,
+        retention_days=tenant.retention_days,
+        continue_dropped=tenant.continue_dropped,
     )
 
 

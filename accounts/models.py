@@ -44,6 +44,7 @@ __all__ = [
 LARGEST_BUDGET_NANO_USD = 4 * 10**15
 LARGEST_LIMIT = 10**9
 LONGEST_QUEUE_SECONDS = 600
+LONGEST_RETENTION_DAYS = 36_500
 _COUNT = (MinValueValidator(1), MaxValueValidator(LARGEST_LIMIT))
 
 Row = TypeVar("Row", bound=models.Model)
@@ -101,6 +102,16 @@ class Tenant(AnnouncedModel):
     timezone = models.CharField(max_length=64, default="UTC", validators=[check_time_zone])
     public = models.BooleanField(default=False, help_text="Callers without any key act as this tenant.")
     system_prompt = models.TextField(blank=True, help_text="Prepended to every chat as one system message.")
+    retention_days = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)],
+        help_text="How long stored responses and idle conversations are kept; empty: for ever.",
+    )
+    continue_dropped = models.BooleanField(
+        default=False, help_text="A stored response goes on when its client hangs up."
+    )
     active = models.BooleanField(default=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

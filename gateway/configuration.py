@@ -81,8 +81,9 @@ class _File:
         return rows
 
     def tenant(self, spot: Spot) -> list[Row]:
-        columns = ("slug", "name", "timezone", "public", "system_prompt")
+        columns = ("slug", "name", "timezone", "public", "system_prompt", "continue_dropped")
         known = {name: self.reader.column(Tenant, name) for name in columns}
+        known["retention_days"] = or_null(self.reader.column(Tenant, "retention_days"))
         lists = ("security_keys", "members", "api_keys", "limits", "budgets")
         nested = dict.fromkeys(lists, self.reader.items)
         values = self.reader.fields(spot, {**known, **nested}, required=("slug",))

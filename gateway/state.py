@@ -12,7 +12,7 @@ from gateway.rows import LIMIT_COUNTS, Kind, Name, Prices, RouteTo, Row, Secret,
 from proxy.models import Model, Price, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 
-TENANT_COLUMNS = ("name", "timezone", "public", "system_prompt")
+TENANT_COLUMNS = ("name", "timezone", "public", "system_prompt", "retention_days", "continue_dropped")
 LIMIT_COLUMNS = (*LIMIT_COUNTS, "when_exceeded", "queue_seconds")
 BUDGET_COLUMNS = ("amount_nano_usd", "allow_unpriced")
 UPSTREAM_COLUMNS = (

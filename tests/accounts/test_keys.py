@@ -108,14 +108,14 @@ def test_it_does_not_stall_on_a_hostile_name() -> None:
 
 
 def test_it_lets_a_caller_use_the_models_of_the_key() -> None:
-    caller = Caller(uuid7(), "acme", 1, uuid7(), None, ("gpt-*", "o3"), "", "UTC")
+    caller = Caller(uuid7(), "acme", 1, uuid7(), None, ("gpt-*", "o3"), "", "UTC", 30, False)
     assert caller.may_use("gpt-4o")
     assert caller.may_use("o3")
     assert not caller.may_use("o3-mini")
 
 
 def test_it_lets_a_caller_without_patterns_use_every_model() -> None:
-    assert Caller(uuid7(), "acme", None, None, uuid7(), (), "", "UTC").may_use("anything")
+    assert Caller(uuid7(), "acme", None, None, uuid7(), (), "", "UTC", 30, False).may_use("anything")
 
 
 def test_it_keeps_no_secret_of_an_api_key(acme: Tenant, alice: User) -> None:
