@@ -137,7 +137,7 @@ class ChatKitPassage(ChunkPassage):
         self._tool_calls += 1
 
     def _own(self, item_id: str) -> None:
-        """From now on `item_id` is what the assistant is saying; so is what it said before there was an id."""
+        """From now on `item_id` is what the assistant says; so is what it said before there was an id."""
         self._current = item_id
         self._unfinished.add(item_id)
         if item_id and "" in self._unfinished:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """A POST. `path` follows the upstream's base URL; headers may tell who somebody is, and are not printed."""
+    """A POST. `path` follows the upstream's base URL. Headers may tell who somebody is: never printed."""
 
     path: str
     content_type: str
