@@ -18,8 +18,8 @@ import msgspec
 from accounts.ids import uuid7
 from proxy import sse
 from proxy.responses.items import Item, Part
+from threads.item_ids import new_id
 
-_PREFIXES = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "custom_tool_call": "ctc_"}
 # The events of a part, the member that holds its text, and what its place in the item is called.
 _NAMES = {
     "output_text": ("response.output_text", "response.content_part", "text", "content_index"),
@@ -220,8 +220,7 @@ class Draft:
         self._tell(f"{part_events}.done", **place, part=part)
 
     def _open(self, item: Item) -> Writing:
-        id_ = f"{_PREFIXES[item['type']]}{uuid7().hex}"
-        writing = Writing({"id": id_, **item, "status": "in_progress"}, len(self._items))
+        writing = Writing({"id": new_id(item["type"]), **item, "status": "in_progress"}, len(self._items))
         self._items.append(writing)
         self._tell("response.output_item.added", output_index=writing.output_index, item=writing.item)
         return writing

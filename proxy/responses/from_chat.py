@@ -56,6 +56,9 @@ class _Choice(msgspec.Struct):
     logprobs: Any = None
 
 
+_CHOICES = msgspec.json.Decoder(list[_Choice] | None)
+
+
 class _Call:
     """A call under way; `writing` from when its name is known."""
 
@@ -128,9 +131,9 @@ class ChatToResponses(Passage):
             return self._fail(error)
         if "usage" in document:
             self.usage = usage.read(value(document["usage"])) or self.usage
-        if isinstance(tier := value(document.get("service_tier", msgspec.Raw(b"null"))), str):
+        if "service_tier" in document and isinstance(tier := value(document["service_tier"]), str):
             self._draft.response["service_tier"] = tier
-        for choice in value(document.get("choices", msgspec.Raw(b"[]")), list[_Choice] | None) or ():
+        for choice in _choices(document.get("choices", b"null")):
             if not choice.index:
                 self._take(choice)
         return self._draft.taken()
@@ -216,6 +219,13 @@ class ChatToResponses(Passage):
             "total_tokens": inputs + outputs,
         }
         return counts if known else {**counts, "estimated": True}
+
+
+def _choices(raw: bytes | msgspec.Raw) -> list[_Choice]:
+    try:
+        return _CHOICES.decode(raw) or []
+    except (msgspec.DecodeError, RecursionError):
+        raise Garbled from None
 
 
 def _member(asked: Fields, name: str) -> Any:
