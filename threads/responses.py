@@ -96,8 +96,6 @@ class Orphan:
 def begin(tenant_id: UUID, begun: Begun) -> None:
     """Keeps a response that is under way. Raises NotFound when what it goes on from is gone meanwhile."""
     with tenant_scope(tenant_id):
-        if begun.past.thread_id is not None:
-            lock_past(tenant_id, begun.past)
         response = _response(tenant_id, begun)
         response.pending_input = _pack(begun.input)
         response.save(force_insert=True)
@@ -118,7 +116,10 @@ def finish(tenant_id: UUID, response_id: UUID, finished: Finished, worker_id: UU
 
 
 def record(tenant_id: UUID, begun: Begun, finished: Finished) -> None:
-    """`begin` and `finish` in one, for a response that nobody can ask for before it has ended."""
+    """`begin` and `finish` in one, for a response that nobody can ask for before it has ended.
+
+    Raises NotFound when what it goes on from is gone meanwhile.
+    """
     with tenant_scope(tenant_id):
         response = _response(tenant_id, begun)
         _end(response, finished, begun.input)
@@ -126,7 +127,10 @@ def record(tenant_id: UUID, begun: Begun, finished: Finished) -> None:
 
 
 def _response(tenant_id: UUID, begun: Begun) -> StoredResponse:
+    """The row to be inserted, once the thread that it goes on from is held. Raises NotFound."""
     past = begun.past
+    if past.thread_id is not None:
+        lock_past(tenant_id, past)
     return StoredResponse(
         id=begun.id,
         tenant_id=tenant_id,
