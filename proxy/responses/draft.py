@@ -2,9 +2,10 @@
 
 Events and their order: OpenAI API reference, "Streaming events", and the Open Responses specification of
 2026-04-24. Where the two differ, what is sent is valid by both:
-  - Reasoning is told as `response.reasoning.delta` (Open Responses; OpenAI names it
-    `response.reasoning_text.delta`, which the other does not have). OpenAI's SDKs pass it on; programs that
-    read OpenAI's summaries get those, named alike by both, when they ask for them.
+  - Deltas of reasoning are `response.reasoning_text.delta` to OpenAI, `response.reasoning.delta` to Open
+    Responses, and each knows only its own: OpenAI's SDK for Node (6.49 and 7.57, 2026-11) throws at the
+    other. So reasoning is told as it comes by the events of a summary, which are the same in both. Its
+    content has a part that is added and done.
   - `error` bears its members twice: on top (OpenAI) and in `error` (Open Responses).
 """
 
@@ -20,11 +21,11 @@ from proxy import sse
 from proxy.responses.items import Item, Part
 from threads.item_ids import new_id
 
-# The events of a part, the member that holds its text, and what its place in the item is called.
-_NAMES = {
+# The events of a part's text and of the part, the member that holds the text, and what its place is called.
+_NAMES: dict[str, tuple[str | None, str, str, str]] = {
     "output_text": ("response.output_text", "response.content_part", "text", "content_index"),
     "refusal": ("response.refusal", "response.content_part", "refusal", "content_index"),
-    "reasoning_text": ("response.reasoning", "response.content_part", "text", "content_index"),
+    "reasoning_text": (None, "response.content_part", "text", "content_index"),
     "summary_text": (
         "response.reasoning_summary_text",
         "response.reasoning_summary_part",
@@ -84,9 +85,8 @@ class Writing:
 class Draft:
     """The Response that `response` is at its beginning. `taken` are the events since it was last called."""
 
-    def __init__(self, response: Item, *, summarizes: bool, shows_logprobs: bool, custom: frozenset[str]):
+    def __init__(self, response: Item, *, shows_logprobs: bool, custom: frozenset[str]):
         self.response = response
-        self._summarizes = summarizes
         self._shows_logprobs = shows_logprobs
         self._custom = custom
         self._begun = False
@@ -108,10 +108,9 @@ class Draft:
             self._tell("response.in_progress", response=self.response)
 
     def reason(self, text: str) -> None:
-        """More reasoning; told as a summary too where one was asked for."""
+        """More reasoning: an item with one text, as its content and as its summary."""
         self._say("reasoning", "reasoning_text", text)
-        if self._summarizes:
-            self._say("reasoning", "summary_text", text)
+        self._say("reasoning", "summary_text", text)
 
     def speak(self, text: str, logprobs: list[Any]) -> None:
         """More of the answer's text, with the log probabilities of its tokens."""
@@ -180,6 +179,8 @@ class Draft:
         words = self._words(writing, type_)
         words.pieces.append(text)
         events, _, _, index_name = _NAMES[type_]
+        if events is None:
+            return
         more: dict[str, Any] = {"delta": text}
         if type_ == "output_text":
             words.logprobs += logprobs or []
@@ -216,7 +217,8 @@ class Draft:
         events, part_events, text_name, index_name = _NAMES[words.type]
         place, part = {**_place(writing), index_name: words.index}, words.document()
         more = {"logprobs": part["logprobs"]} if "logprobs" in part else {}
-        self._tell(f"{events}.done", **place, **{text_name: part[text_name]}, **more)
+        if events is not None:
+            self._tell(f"{events}.done", **place, **{text_name: part[text_name]}, **more)
         self._tell(f"{part_events}.done", **place, part=part)
 
     def _open(self, item: Item) -> Writing:

@@ -60,7 +60,7 @@ FIELDS: dict[str, Field] = {
     "prompt_cache_options": Field(KEPT, KEPT, "The same in both languages."),
     "prompt_cache_retention": Field(KEPT, KEPT, "The same in both languages."),
     "reasoning": Field(
-        MAPPED, KEPT, "Chat: reasoning_effort. A summary that is asked for is made of the reasoning itself."
+        MAPPED, KEPT, "Chat: reasoning_effort. What comes back is told as content and as summary."
     ),
     "safety_identifier": Field(KEPT, KEPT, "The same in both languages."),
     "service_tier": Field(KEPT, KEPT, "The same in both languages."),

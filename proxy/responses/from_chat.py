@@ -82,7 +82,6 @@ class ChatToResponses(Passage):
         self.input_tokens_estimate = usage.estimate_input(b"".join(asked.values()))
         self._draft = Draft(
             skeleton(answer_id, model, asked, created_at),
-            summarizes=_wants_summary(_member(asked, "reasoning")),
             shows_logprobs=_LOGPROBS in _strings(_member(asked, "include"))
             or bool(_member(asked, "top_logprobs")),
             custom=_custom_names(_member(asked, "tools")),
@@ -234,12 +233,6 @@ def _member(asked: Fields, name: str) -> Any:
 
 def _strings(given: object) -> list[object]:
     return given if isinstance(given, list) else []
-
-
-def _wants_summary(reasoning: object) -> bool:
-    if not isinstance(reasoning, dict):
-        return False
-    return (reasoning.get("summary") or reasoning.get("generate_summary")) is not None
 
 
 def _custom_names(tools: object) -> frozenset[str]:

@@ -23,11 +23,11 @@ _UNKNOWN_BEFORE: Document = {
     "output": [],
     "usage": None,
 }
-# The events of a part's text, and the member that holds it.
-_TEXTS = {
+# The events of a part's text, and the member that holds it. Reasoning has none that every client knows.
+_TEXTS: dict[str, tuple[str | None, str]] = {
     "output_text": ("response.output_text", "text"),
     "refusal": ("response.refusal", "refusal"),
-    "reasoning_text": ("response.reasoning", "text"),
+    "reasoning_text": (None, "text"),
     "summary_text": ("response.reasoning_summary_text", "text"),
 }
 # The events of an item's arguments, and the member that holds them.
@@ -94,11 +94,12 @@ def _item(item: Document, index: int) -> Iterator[Document]:
 
 
 def _part(part: Document, events: str, place: Document) -> Iterator[Document]:
-    text_events, name = _TEXTS.get(part["type"], ("", ""))
-    emptied = {member: [] for member in ("annotations", "logprobs") if member in part}
-    begun = {**part, **({name: ""} if name else {}), **emptied}
-    yield {"type": f"{events}.added", **place, "part": begun}
+    text_events, name = _TEXTS.get(part["type"], (None, ""))
+    emptied: Document = {member: [] for member in ("annotations", "logprobs") if member in part}
     if name:
+        emptied[name] = ""
+    yield {"type": f"{events}.added", **place, "part": {**part, **emptied}}
+    if text_events:
         logprobs = {"logprobs": part.get("logprobs", [])} if part["type"] == "output_text" else {}
         yield {"type": f"{text_events}.delta", **place, "delta": part[name], **logprobs}
         for number, annotation in enumerate(part.get("annotations", ())):

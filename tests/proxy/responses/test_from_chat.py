@@ -158,17 +158,14 @@ def test_reasoning_under_both_names_is_told_once() -> None:
     assert output(TRANSCRIPTS["reasoning, both names"])[0]["content"][0]["text"] == "Hm…"
 
 
-def test_a_summary_is_told_to_those_who_ask() -> None:
-    stream, whole = run(TRANSCRIPTS["reasoning_content"], asked=fields(reasoning={"summary": "auto"}))
-    assert whole["output"][0]["summary"] == [{"type": "summary_text", "text": "Hm, so."}]
+def test_reasoning_is_told_as_it_comes_by_events_that_every_client_knows() -> None:
+    stream, whole = run(TRANSCRIPTS["reasoning_content"])
     told = named(stream, "response.reasoning_summary_text.delta")
-    assert "".join(event["delta"] for event in told) == "Hm, so."
-
-
-def test_no_summary_is_told_to_those_who_do_not() -> None:
-    stream, whole = run(TRANSCRIPTS["reasoning_content"], asked=fields(reasoning={"effort": "low"}))
-    assert whole["output"][0]["summary"] == []
-    assert b"summary_text" not in stream
+    assert [event["delta"] for event in told] == ["Hm", ", so."]
+    assert whole["output"][0]["summary"] == [{"type": "summary_text", "text": "Hm, so."}]
+    assert whole["output"][0]["content"] == [{"type": "reasoning_text", "text": "Hm, so."}]
+    assert b"response.reasoning.delta" not in stream
+    assert b"response.reasoning_text.delta" not in stream
 
 
 def test_reasoning_between_words_keeps_its_place() -> None:

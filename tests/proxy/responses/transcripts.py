@@ -146,7 +146,6 @@ CURIOUS = fields(
     model="public",
     input="Hi",
     include=["message.output_text.logprobs"],
-    reasoning={"effort": "low", "summary": "auto"},
 )
 
 
@@ -182,7 +181,8 @@ def alike(stream: bytes) -> bytes:
 
 
 def fold(stream: bytes) -> Document:
-    """The response that a client puts together from deltas and nothing else, but for how it ended."""
+    """The response that a client puts together from deltas and nothing else, but for how it ended, and for
+    the content of reasoning: that has no deltas which every client knows."""
     told = events(stream)
     response: Document = told[0]["response"]
     for event in told[2:]:
@@ -210,6 +210,8 @@ def _apply(output: list[Document], event: Document) -> None:
     if kind in ("content_part.added", "reasoning_summary_part.added"):
         assert place == len(parts)
         parts.append(dict(event["part"]))
+    elif kind == "content_part.done" and event["part"]["type"] == "reasoning_text":
+        parts[place] = event["part"]
     elif kind == "output_text.annotation.added":
         parts[place]["annotations"] = [*parts[place]["annotations"], event["annotation"]]
     elif kind.endswith(".delta"):
