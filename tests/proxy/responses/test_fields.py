@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from proxy.call import Fields, NotOffered
 from proxy.responses.fields import CHAT_ONLY, FIELDS, Treatment, to_native
 from proxy.responses.to_chat import MAPPINGS, to_chat
 from tests import open_responses
+from tests.server import PROJECT
 
 Document = dict[str, Any]
 
@@ -110,6 +112,13 @@ def test_the_list_of_fields_is_that_of_the_specification() -> None:
 
 def test_it_gives_a_reason_for_each() -> None:
     assert [name for name, field in FIELDS.items() if len(field.why.split()) < 4] == []
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    told = (PROJECT / "docs" / "responses.md").read_text()
+    rows = [f"| `{name}` | {field.chat} | {field.native} | {field.why} |" for name, field in FIELDS.items()]
+    assert re.findall(r"^\| .* \| .* \| .* \| .* \|$", told, re.MULTILINE)[2:] == rows
+    assert [name for name in CHAT_ONLY if f"`{name}`" not in told] == []
 
 
 def test_each_treatment_is_proven_below() -> None:
