@@ -111,7 +111,7 @@ def test_it_takes_whatever_else_a_request_may_say(llama: str) -> None:
 
 
 def test_it_keeps_a_schema(llama: str) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    schema: Document = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     schema["additionalProperties"] = False
     format_ = {"type": "json_schema", "name": "count", "schema": schema, "strict": True}
     _, whole = answered(llama, input=HELLO, text={"format": format_}, max_output_tokens=64)
