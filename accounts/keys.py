@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from accounts import database
 from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
@@ -177,16 +177,32 @@ def find(wanted: str, now: datetime) -> _Found | None:
     """Whom the key with this digest lets in at that moment, if anybody. A database job."""
     with operator_scope():
         if wanted == _PUBLIC:
-            return _find_public()
-        return _find_api_key(wanted, now) or _find_security_key(wanted)
+            return _find_public(Tenant.objects.all())
+        return _find_api_key(now, Q(digest=wanted)) or _find_security_key(Q(digest=wanted))
 
 
-def _find_api_key(wanted: str, now: datetime) -> _Found | None:
+def find_again(
+    tenant_id: uuid.UUID, api_key_id: uuid.UUID | None, security_key_id: uuid.UUID | None
+) -> Caller | None:
+    """Who called by that key, or as the public tenant without one; None if they would not be let in today.
+    A database job, for what a caller left to be done later."""
+    with operator_scope():
+        of_tenant = Q(tenant_id=tenant_id)
+        if api_key_id is not None:
+            found = _find_api_key(datetime.now(UTC), of_tenant & Q(id=api_key_id))
+        elif security_key_id is not None:
+            found = _find_security_key(of_tenant & Q(id=security_key_id))
+        else:
+            found = _find_public(Tenant.objects.filter(id=tenant_id))
+    return None if found is None else found.caller
+
+
+def _find_api_key(now: datetime, wanted: Q) -> _Found | None:
     memberships = Membership.objects.filter(tenant=OuterRef("tenant"), user=OuterRef("user"))
     in_force = Q(expires_at=None) | Q(expires_at__gt=now)
     key = (
         ApiKey.objects.select_related("tenant")
-        .filter(Exists(memberships), in_force, digest=wanted, revoked_at=None)
+        .filter(wanted, Exists(memberships), in_force, revoked_at=None)
         .filter(tenant__active=True, user__is_active=True)
         .first()
     )
@@ -196,15 +212,15 @@ def _find_api_key(wanted: str, now: datetime) -> _Found | None:
     return _Found(caller, key.expires_at.timestamp() if key.expires_at else float("inf"))
 
 
-def _find_security_key(wanted: str) -> _Found | None:
+def _find_security_key(wanted: Q) -> _Found | None:
     keys = SecurityKey.objects.select_related("tenant")
-    key = keys.filter(digest=wanted, revoked_at=None, tenant__active=True).first()
+    key = keys.filter(wanted, revoked_at=None, tenant__active=True).first()
     return None if key is None else _Found(_caller(key.tenant, security_key=key), float("inf"))
 
 
-def _find_public() -> _Found | None:
+def _find_public(tenants: QuerySet[Tenant]) -> _Found | None:
     """As whom those without a credential call: of several public tenants the oldest."""
-    tenant = Tenant.objects.filter(public=True, active=True).order_by("id").first()
+    tenant = tenants.filter(public=True, active=True).order_by("id").first()
     return None if tenant is None else _Found(_caller(tenant), float("inf"))
 
 

@@ -17,13 +17,15 @@ from accounts.errors import ApiError
 from accounts.ids import uuid7
 from accounts.keys import KeyCache
 from accounts.redis_limits import RedisLimiter
-from proxy import errors, heartbeat
+from proxy import errors
 from proxy.endpoints import audio, chat, embeddings, limits, models, responses
 from proxy.endpoints.endpoint import Endpoint, audio_endpoint
+from proxy.heartbeat import Heartbeat, count_living
 from proxy.http import MAX_HEADER_BYTES, ClientLeft, Header, Receive, Reply, Request, Scope, Send
 from proxy.intake import Held
 from proxy.ledger import Ledger, spool_file
 from proxy.limiting import Limits
+from proxy.models import Worker
 from proxy.relay import Relay
 from proxy.routing import Routing
 from proxy.upstream import Upstreams
@@ -68,8 +70,9 @@ class Plane:
             changes.subscribe(cached.clear)
         ledger = Ledger(spool_file(settings.DATA_DIR, worker_id))
         self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), worker_id)
-        await heartbeat.begin(worker_id)
-        jobs = {"heartbeat": heartbeat.run(worker_id, ledger), "leases": limiting.keep()}
+        self.heartbeat = Heartbeat(worker_id, Worker.WEB, ledger)
+        await self.heartbeat.begin()
+        jobs = {"heartbeat": self.heartbeat.run(), "leases": limiting.keep()}
         self.tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
 
     async def stop(self) -> None:
@@ -78,15 +81,15 @@ class Plane:
             task.cancel()
         await self.relay.ledger.close()
         await self.relay.limits.close()
-        await heartbeat.end(self.relay.worker_id)
+        await self.heartbeat.end()
         await self.relay.upstreams.close()
 
 
 async def _limits() -> Limits:
     if not settings.REDIS_URL:
-        return Limits(None, heartbeat.count_living)
+        return Limits(None, count_living)
     installation = await database.run(changes.Installation.current)
-    return Limits(RedisLimiter(settings.REDIS_URL, str(installation.id)), heartbeat.count_living)
+    return Limits(RedisLimiter(settings.REDIS_URL, str(installation.id)), count_living)
 
 
 PLANE = Plane()

@@ -75,15 +75,6 @@ function operations.shatter()
   return ""
 end
 
--- Ends a log that nobody has ended.
-function operations.conclude()
-  local newest = redis.call("XREVRANGE", KEYS[4], "+", "-", "COUNT", 1)[1]
-  if not newest or newest[2][4] == "" then
-    add(KEYS[4], ARGV[2], ARGV[3], "end")
-  end
-  return ""
-end
-
 function operations.forget()
   drop(KEYS[4])
   return ""

@@ -46,17 +46,20 @@ class LogUnavailable(Exception):
     """Redis does not answer: nobody can tell what is in the log."""
 
 
-class LogBroken(Exception):
-    """The log misses events: it could not be written, or grew too large, or made room for others."""
-
-
-class ProducerGone(Exception):
-    """Nobody writes the log any more, and it has no end. `last` is the number of the last event that its
-    reader has seen, as far as it is known; -1 for none."""
+class _Incomplete(Exception):
+    """`last` is the number of the last event that the reader has seen, as far as it is known; -1 for none."""
 
     def __init__(self, last: int) -> None:
         super().__init__(f"after event {last}")
         self.last = last
+
+
+class LogBroken(_Incomplete):
+    """The log misses events: it could not be written, or grew too large, or made room for others."""
+
+
+class ProducerGone(_Incomplete):
+    """Nobody writes the log any more, and it has no end."""
 
 
 class Mark(StrEnum):
@@ -171,10 +174,6 @@ class EventLog(ABC):
         """Adds the last events, and says that they are."""
 
     @abstractmethod
-    async def conclude(self, response_id: UUID, events: bytes) -> None:
-        """Ends a log in the place of a producer that is gone. The first to do so decides how."""
-
-    @abstractmethod
     async def forget(self, response_id: UUID) -> None:
         """Drops what is there, for a producer that begins again. Its readers get what is new to them."""
 
@@ -200,7 +199,7 @@ class EventLog(ABC):
                 for entry in await tail.take():
                     silence = self._alive_seconds
                     if entry.mark is Mark.BROKEN:
-                        raise LogBroken
+                        raise LogBroken(entry.position.number - 1)
                     if events := past(entry.events, before.number - 1):
                         yield events
                     if entry.mark is Mark.END:
@@ -271,10 +270,6 @@ class MemoryEventLog(EventLog):
         if log is not None:
             log.ended_at = self._clock()
             self._ended[response_id] = log
-
-    async def conclude(self, response_id: UUID, events: bytes) -> None:
-        if response_id not in self._ended:
-            await self.end(response_id, events)
 
     async def forget(self, response_id: UUID) -> None:
         for logs in (self._written, self._ended):

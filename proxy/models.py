@@ -119,7 +119,14 @@ class Price(AnnouncedModel):
 
 
 class Worker(models.Model):
-    """A process that settles calls. Its heartbeat gone, its open calls are the reaper's."""
+    """A process that settles calls. Its heartbeat gone, its open calls are the reaper's.
+
+    A `worker` makes what runs in the background, and nothing else; while one lives, no `web` does.
+    """
+
+    WEB = "web"
+    BACKGROUND = "worker"
+    MAKE_CALLS = (WEB, BACKGROUND)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=8, default="web")

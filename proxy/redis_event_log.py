@@ -96,11 +96,6 @@ class RedisEventLog(EventLog):
         self._add(response_id, events, Mark.END)
         del self._logs[response_id]
 
-    async def conclude(self, response_id: UUID, events: bytes) -> None:
-        position = BEGINNING.next(events, Mark.END)
-        key = self._key(response_id)
-        await self._pipeline.deliver([*self._indexes, key], "conclude", id_of(position), events)
-
     async def forget(self, response_id: UUID) -> None:
         self._logs.pop(response_id, None)
         await self._pipeline.deliver([*self._indexes, self._key(response_id)], "forget")

@@ -1,8 +1,9 @@
 """Work beside the calls, each piece idempotent: run by Celery's beat, or by the serving process itself.
 
-Reaping: an open call whose worker has not beaten for DEAD_AFTER is settled as one estimated record. The first
-reaper to see the database after an absence of that length settles nothing, and leaves it to the next round:
-so every living worker can first beat, and bring in what it has on disk.
+Reaping: an open call whose worker has not beaten for DEAD_AFTER is settled as one estimated record, and a
+response that it was making is ended or queued again (proxy/orphans.py), which comes first. The first reaper
+to see the database after an absence of that length settles nothing, and leaves it to the next round: so every
+living worker can first beat, and bring in what it has on disk.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.tenancy import operator_scope
-from proxy import idempotency, ledger, routing
+from proxy import idempotency, ledger, orphans, routing
 from proxy.admission import KEPT
 from proxy.models import OpenCall, UsageRecord, Worker
+from proxy.orphans import DEAD_AFTER, living
 from proxy.partitions import make_partitions
 from proxy.usage import Price, Usage, cost_nano_usd
 
-DEAD_AFTER = timedelta(seconds=20)
 _REAP_AT_ONCE = 500
 _REAPER = UUID("0199a000-0000-7000-8000-000000000003")
 
@@ -36,11 +37,7 @@ def housekeeping() -> None:
     reap()
     make_partitions(timezone.now())
     idempotency.forget_expired()
-    Worker.objects.filter(kind="web", seen_at__lt=Now() - timedelta(days=1)).delete()
-
-
-def _living() -> set[UUID]:
-    return set(Worker.objects.filter(seen_at__gt=Now() - DEAD_AFTER).values_list("id", flat=True))
+    Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__lt=Now() - timedelta(days=1)).delete()
 
 
 def drain_spools() -> int:
@@ -50,22 +47,26 @@ def drain_spools() -> int:
     spools = list(directory.glob("*.jsonl"))
     if not spools:
         return 0
-    living = {str(worker) for worker in _living()}
-    return sum(ledger.drain(file) for file in spools if file.stem not in living)
+    alive = {str(worker) for worker in living()}
+    return sum(ledger.drain(file) for file in spools if file.stem not in alive)
 
 
 def reap() -> int:
     """Settles the open calls of dead workers; how many."""
     if not _was_here_lately():
         return 0
-    with operator_scope():
-        orphans = list(OpenCall.objects.exclude(worker_id__in=_living())[:_REAP_AT_ONCE])
-    if orphans:
-        logger.warning("%d calls were left open by workers that are gone; they are settled.", len(orphans))
+    alive = set(living())
+    while orphans.recover():
+        pass
+    with operator_scope():  # Whoever died since, or was born, is left to the next round.
+        calls = OpenCall.objects.exclude(worker_id__in=alive).exclude(worker_id__in=living())
+        left = list(calls[:_REAP_AT_ONCE])
+    if left:
+        logger.warning("%d calls were left open by workers that are gone; they are settled.", len(left))
         table = routing.load()
         now = timezone.now()
-        ledger.write_settled([_lost(orphan, table.price(orphan.model, now), now) for orphan in orphans])
-    return len(orphans)
+        ledger.write_settled([_lost(orphan, table.price(orphan.model, now), now) for orphan in left])
+    return len(left)
 
 
 def _was_here_lately() -> bool:

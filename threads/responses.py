@@ -282,16 +282,17 @@ def request_cancel(tenant_id: UUID, response_id: UUID) -> StoredResponse:
         return response
 
 
-def claim(worker_id: UUID, response_id: UUID | None = None) -> StoredResponse | None:
-    """The oldest response that is due, or the one of that id, now in progress and this worker's; or none.
+def claim(worker_id: UUID, passing_over: Collection[UUID] = ()) -> StoredResponse | None:
+    """The oldest response that is due, now in progress and this worker's; or none. Tenants that have enough
+    of the worker are passed over.
 
     Of several that claim the same one, in whatever process, one gets it.
     """
     with operator_scope():
         due = Q(not_before=None) | Q(not_before__lte=Now())
         waiting = StoredResponse.objects.filter(due, status=Status.QUEUED).order_by("id")
-        if response_id is not None:
-            waiting = waiting.filter(id=response_id)
+        if passing_over:
+            waiting = waiting.exclude(tenant_id__in=passing_over)
         response: StoredResponse | None = waiting.select_for_update(skip_locked=True).first()
         if response is None:
             return None
@@ -332,7 +333,7 @@ def still_wanted(ids: Collection[UUID]) -> set[UUID]:
         return set(wanted.values_list("id", flat=True))
 
 
-def fail_orphans(living: Collection[UUID]) -> list[Orphan]:
+def fail_orphans(living: Collection[UUID] | QuerySet[Any, UUID]) -> list[Orphan]:
     """Ends the responses in progress whose worker is not among the living, a few hundred at a time.
 
     One that runs in the background, that nobody has seen any of, is queued again once. Across tenants.
@@ -340,10 +341,11 @@ def fail_orphans(living: Collection[UUID]) -> list[Orphan]:
     with operator_scope():
         running = StoredResponse.objects.filter(status=Status.IN_PROGRESS).exclude(worker_id__in=living)
         orphans = running.select_for_update(skip_locked=True).order_by("id")[:_ORPHANS_AT_ONCE]
-        return [_let_down(response) for response in orphans]
+        return [let_down(response) for response in orphans]
 
 
-def _let_down(response: StoredResponse) -> Orphan:
+def let_down(response: StoredResponse) -> Orphan:
+    """Within the operators' transaction that holds its lock: its worker does not make it."""
     if response.cancel_requested:
         _stop(response, Status.CANCELLED)
     elif response.background and not response.produced and response.attempts < ATTEMPTS:

@@ -190,16 +190,6 @@ async def test_it_gives_what_was_written_while_its_producer_was_found_gone(log: 
     assert await read(log, alive=ended_just_now) == events(2)
 
 
-async def test_it_is_ended_once_in_the_place_of_its_producer(make: Make) -> None:
-    log, second = make(), make()
-    await log.append(ID, events(2))
-    await log.close()
-    first = second if isinstance(second, RedisEventLog) else log
-    await first.conclude(ID, event(2, "failed"))
-    await first.conclude(ID, event(2, "failed again"))
-    assert await read(first, 0) == event(1) + event(2, "failed")
-
-
 async def test_it_goes_on_for_its_readers_when_its_producer_begins_again(log: EventLog) -> None:
     await log.append(ID, events(2))
     reader = log.follow(ID, -1, yes)
@@ -403,17 +393,6 @@ async def test_it_says_that_redis_lost_the_log(
     await writing.append(ID, event(1))
     with pytest.raises(LogBroken):
         [piece async for piece in reader]
-
-
-@pytest.mark.redis
-async def test_a_producer_that_was_thought_dead_does_not_write_on(logs: list[RedisEventLog]) -> None:
-    thought_dead, other = logs
-    await thought_dead.append(ID, event(0))
-    assert await anext(aiter(other.follow(ID, -1, yes))) == event(0)
-    await other.conclude(ID, event(1, "failed"))
-    await thought_dead.append(ID, event(1, "alive"))
-    await thought_dead.end(ID, event(2))
-    assert await read(other) == event(0) + event(1, "failed")
 
 
 @pytest.mark.redis

@@ -1,0 +1,86 @@
+"""Streams a stored Response to whoever asks for it again: what was said, then what is said, to its end.
+
+The events are the log's. Where it does not tell the end (its producer died, it expired, it is broken), the
+stored Response does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
+from uuid import UUID
+
+import msgspec
+
+from accounts import database
+from proxy import errors, sse
+from proxy.event_log import EventLog, LogBroken, LogUnavailable, ProducerGone
+from proxy.http import Reply, Request, TotalTimeout, Watch
+from proxy.orphans import Producers
+from proxy.responses import replay
+from threads import responses
+from threads.errors import NotFound
+
+FOLLOW_SECONDS = 3600.0
+
+
+class Following:
+    """Of one process. `steady` as in proxy/orphans.py."""
+
+    def __init__(self, log: EventLog, steady: Callable[[], bool]) -> None:
+        self._log = log
+        self._producers = Producers(steady)
+
+    async def stream(
+        self, tenant_id: UUID, response_id: UUID, after: int, request: Request, reply: Reply
+    ) -> None:
+        """Sends the events with a `sequence_number` over `after`, those to come too.
+
+        Raises NotFound, LogUnavailable, LogBroken, DatabaseUnavailable, TotalTimeout before the first of them
+        is sent, and ClientLeft.
+        """
+        watch = Watch(request, reply, streams=True, total_seconds=FOLLOW_SECONDS)
+        try:
+            async with watch, aclosing(self._events(tenant_id, response_id, after)) as pieces:
+                async for piece in pieces:
+                    await reply.begin_events()
+                    await reply.piece(piece)
+        except (NotFound, LogUnavailable, LogBroken, database.DatabaseUnavailable, TotalTimeout) as error:
+            if reply.status is None:
+                raise
+            await reply.end(_told(error))
+        else:
+            await reply.begin_events()
+            await reply.end(b"")
+
+    async def _events(self, tenant_id: UUID, response_id: UUID, after: int) -> AsyncGenerator[bytes]:
+        seen, told = after, False
+        alive = partial(self._producers.alive, response_id)
+        while True:
+            broken: LogBroken | None = None
+            try:
+                async with aclosing(self._log.follow(response_id, seen, alive)) as pieces:
+                    async for piece in pieces:
+                        told = True
+                        yield piece
+                return
+            except ProducerGone as gone:
+                seen = gone.last
+            except LogBroken as error:
+                broken = error
+                seen = max(seen, error.last)
+            response = await database.run(responses.get, tenant_id, response_id)
+            if response.status not in responses.UNFINISHED:
+                document = msgspec.json.decode(response.body)
+                yield replay.ending(document, seen + 1) if told else replay.events_of(document, seen)
+                return
+            if broken is not None:
+                raise broken
+
+
+def _told(error: Exception) -> bytes:
+    """An event for a stream that ends before its Response does."""
+    refusal = errors.to_api_error(error)
+    told = {"type": "error", "code": refusal.code, "message": refusal.message, "param": refusal.param}
+    return sse.encode(msgspec.json.encode({**told, **msgspec.json.decode(refusal.body())}), b"error")
