@@ -19,6 +19,7 @@ from proxy.fold import MAX_FOLDED_BYTES, TooMuchToFold
 from proxy.passage import Garbled, Passage, Truncated, value
 from proxy.reported import UpstreamReported, read_error
 from proxy.responses.draft import Draft, Writing
+from proxy.responses.shape import skeleton
 from proxy.usage import Usage
 
 # Why a choice ended, where that is not the end of a whole answer; and what a Response says of it.
@@ -255,42 +256,3 @@ def _token(token: dict[str, Any]) -> dict[str, Any]:
 def _top(token: dict[str, Any]) -> dict[str, Any]:
     named = {"token": token.get("token", ""), "logprob": token.get("logprob", 0.0)}
     return {**named, "bytes": token.get("bytes") or []}
-
-
-def skeleton(answer_id: str, model: str, asked: Fields, created_at: int) -> dict[str, Any]:
-    """The Response as it begins, every required member filled."""
-    given = {name: msgspec.json.decode(raw) for name, raw in asked.items() if name in _ECHOED}
-    response = {**_DEFAULTS, **{name: member for name, member in given.items() if member is not None}}
-    return {"id": answer_id, "object": "response", "created_at": created_at, "model": model, **response}
-
-
-_DEFAULTS: dict[str, Any] = {
-    "status": "in_progress",
-    "completed_at": None,
-    "error": None,
-    "incomplete_details": None,
-    "output": [],
-    "usage": None,
-    "background": False,
-    "frequency_penalty": 0.0,
-    "instructions": None,
-    "max_output_tokens": None,
-    "max_tool_calls": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "presence_penalty": 0.0,
-    "previous_response_id": None,
-    "prompt_cache_key": None,
-    "reasoning": {"effort": None, "summary": None},
-    "safety_identifier": None,
-    "service_tier": "default",
-    "store": True,
-    "temperature": 1.0,
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "auto",
-    "tools": [],
-    "top_logprobs": 0,
-    "top_p": 1.0,
-    "truncation": "disabled",
-}
-_ECHOED = frozenset(_DEFAULTS) - {"status", "completed_at", "error", "incomplete_details", "output", "usage"}
