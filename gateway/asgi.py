@@ -1,4 +1,4 @@
-"""Joins the three planes of one process: the relay, Django, and (none yet) WebSockets.
+"""Joins the three planes of one process: the relay, Django, and WebSockets.
 
 uvicorn tells it by "lifespan" when to start and stop; under Daphne, which has no lifespan, the first
 call starts it.
@@ -22,16 +22,25 @@ logging.captureWarnings(True)
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
 django_application = get_asgi_application()  # before the models are imported
 
+from channels.routing import URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
+from django.urls import re_path  # noqa: E402
 
 from accounts import changes, database  # noqa: E402
 from gateway import health, housekeeping  # noqa: E402
 from proxy import asgi as relay  # noqa: E402
+from proxy.responses_socket import ResponsesSocket, no_such_socket  # noqa: E402
 
-_NO_SUCH_SOCKET = 4404
 _RESTART_SECONDS = 1
 
 logger = logging.getLogger(__name__)
+
+sockets = URLRouter(
+    [
+        re_path(r"^(?:v1/)?responses/?$", ResponsesSocket.as_asgi()),
+        re_path(r"", no_such_socket),  # type: ignore[arg-type]  # no view of Django's, for Channels
+    ]
+)
 
 
 class Application:
@@ -49,7 +58,7 @@ class Application:
         if not self._started:
             await self.start()
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": _NO_SUCH_SOCKET})
+            await sockets(scope, receive, send)
         elif relay.claims(scope["path"]):
             await relay.application(scope, receive, send)
         elif scope["path"] in health.PATHS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from uuid import UUID
 
 from django.conf import settings
@@ -100,9 +101,14 @@ stop = PLANE.stop
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers one request on a path that `claims` is true of."""
     request = Request(scope, receive, settings.TRUSTED_PROXIES)
-    reply = Reply(request, send, _CORS)
+    reply = Reply(request, send, CORS)
+    await told(_answer(request, reply), request, reply)
+
+
+async def told(answer: Awaitable[None], request: Request, reply: Reply) -> None:
+    """Awaits the answer; the client is told what went wrong before a call was admitted."""
     try:
-        await _answer(request, reply)
+        await answer
     except ClientLeft:
         return
     except Exception as error:
@@ -144,7 +150,7 @@ _EXPOSED = (
     b"x-request-id, openai-processing-ms, retry-after, "
     b"x-tollgate-idempotent-replay, x-tollgate-original-request-id"
 )
-_CORS: tuple[Header, ...] = (
+CORS: tuple[Header, ...] = (
     (b"access-control-allow-origin", settings.CORS_ORIGIN.encode()),
     (b"access-control-expose-headers", _EXPOSED),
 )

@@ -89,7 +89,7 @@ class Held:
         try:
             yield holding
         finally:
-            self._add(holding.address, -holding.size)
+            self.give_back(holding.address, holding.size)
 
     def take(self, address: str, size: int) -> None:
         """So many bytes more. Raises TooMuchAtOnce."""
@@ -98,6 +98,10 @@ class Held:
         if address and self._unauthenticated.get(address, 0) + size > MAX_UNAUTHENTICATED_BYTES:
             raise TooMuchAtOnce
         self._add(address, size)
+
+    def give_back(self, address: str, size: int) -> None:
+        """So many bytes that were taken are held no more."""
+        self._add(address, -size)
 
     def _add(self, address: str, size: int) -> None:
         self._total += size

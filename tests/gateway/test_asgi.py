@@ -14,6 +14,7 @@ from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.server import BOOTSTRAP_API_KEY, PROJECT, Gateway
 from tests.services import free_port
+from tests.sockets import connected, refused
 
 HEADERS = {"authorization": f"Bearer {BOOTSTRAP_API_KEY}"}
 UPGRADE = {
@@ -60,9 +61,10 @@ def test_it_hands_each_path_to_its_plane(gateway: Gateway) -> None:
         assert client.get("/healthz").json() == {"status": "running"}
 
 
-def test_it_has_no_websockets_yet(gateway: Gateway) -> None:
-    answer = httpx.get(f"{gateway.url}/live", headers=UPGRADE, trust_env=False)
-    assert answer.status_code == 404
+def test_it_hands_websockets_to_the_one_that_their_path_has(gateway: Gateway) -> None:
+    with connected(gateway, authorization=HEADERS["authorization"]) as client:
+        assert client.response("demo")["status"] == "completed"
+    assert refused(gateway, path="/live").status_code == 404
 
 
 @pytest.mark.slow
@@ -74,6 +76,8 @@ def test_it_starts_with_the_first_call_where_there_is_no_lifespan(start_gateway:
         answer = httpx.post(f"{url}/v1/chat/completions", json=document, headers=HEADERS, trust_env=False)
         assert answer.text.endswith("data: [DONE]\n\n")
         assert httpx.get(f"{url}/live", headers=UPGRADE, trust_env=False).status_code == 403
+        assert httpx.get(f"{url}/v1/responses", headers=UPGRADE, trust_env=False).status_code == 403
+        assert httpx.get(f"{url}/v1/responses", headers=UPGRADE | HEADERS, trust_env=False).status_code == 101
         gateway.usage_of(answer.headers["x-request-id"])
 
 

@@ -15,12 +15,17 @@ from django.db import DatabaseError, connection
 
 from gateway.bootstrap import Outcome, bootstrap
 from gateway.rows import Kind, Mistakes, called
+from proxy.endpoints.endpoint import MAX_IMAGE_JSON_BYTES
 
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_SQLITE = (3, 38)  # JSON functions always built in, which the ledger writes with
 
 # Longer than the load balancers in front, which must be the ones to close a connection (nginx: 75).
 _KEEP_ALIVE_SECONDS = 80
+
+# Often enough that nobody between us and the client takes silence for death; a client that works on what it
+# was told, and reads nothing meanwhile, has the longer time before it counts as gone.
+_PING_SECONDS, _PONG_SECONDS = 20, 60
 
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # addresses to listen on, and none to call
 
@@ -58,7 +63,11 @@ def server_arguments() -> list[str]:
         "--workers": settings.WORKERS,
         "--loop": "uvloop",
         "--http": "httptools",
-        "--ws": "none",
+        "--ws": "gateway.sockets:SocketProtocol",
+        "--ws-max-size": MAX_IMAGE_JSON_BYTES,
+        "--ws-ping-interval": _PING_SECONDS,
+        "--ws-ping-timeout": _PONG_SECONDS,
+        "--ws-per-message-deflate": False,  # as event streams, whose pieces are as small
         "--lifespan": "on",
         "--log-config": settings.LOGGING_FILE,
         "--log-level": settings.LOG_LEVEL,
