@@ -53,6 +53,7 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     index: int | None = None
     delta: _Delta | None = None
+    message: _Delta | None = None  # in an answer that is not streamed
     finish_reason: str | None = None
     logprobs: Any = None
 
@@ -139,7 +140,7 @@ class ChatToResponses(Passage):
         return self._draft.taken()
 
     def _take(self, choice: _Choice) -> None:
-        delta = choice.delta
+        delta = choice.delta or choice.message
         if delta is not None:
             if isinstance(thought := delta.reasoning_content or delta.reasoning, str):
                 self._draft.reason(thought)

@@ -59,12 +59,20 @@ def input_items(raw: bytes | msgspec.Raw) -> list[Item]:
     A string is one user message; an item without a type is a message, or a reference when all it has is an
     id. Raises InvalidBody naming the place, such as `input[3].content`.
     """
-    given: Any = msgspec.json.decode(raw)
+    given = decoded(raw, "input")
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
     if not isinstance(given, list):
         raise InvalidBody("'input' must be a string or an array of items.", "input")
     return [_checked(item, f"input[{place}]") for place, item in enumerate(given)]
+
+
+def decoded(raw: bytes | msgspec.Raw, name: str) -> Any:
+    """What the request's member `name` holds. Raises InvalidBody for a number such as 1e999."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        raise InvalidBody(f"'{name}' holds a number that is too large.", name) from None
 
 
 def _checked(item: object, place: str) -> Item:
@@ -316,17 +324,16 @@ def items_of(messages: Iterable[Message]) -> list[Item]:
     """Chat messages as items; `messages_of` makes the same messages of them again.
 
     A content of one text part and the same as a string are one and the same here. Raises InvalidBody naming
-    the place, such as `messages[3].content`.
+    the message, such as `messages[3]`.
     """
     items: list[Item] = []
     custom: set[str] = set()
-    for place, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise InvalidBody(f"'messages[{place}]' must be an object with a 'role'.", f"messages[{place}]")
+    for number, message in enumerate(messages):
+        place = f"messages[{number}]"
         try:
-            made = _items(message, custom)
+            made = [_checked(item, place) for item in _items(message, custom)]
         except (KeyError, TypeError, AttributeError):
-            raise InvalidBody(f"'messages[{place}]' is not a chat message.", f"messages[{place}]") from None
+            raise InvalidBody(f"'{place}' is not a chat message.", place) from None
         custom.update(item["call_id"] for item in made if item["type"] == "custom_tool_call")
         items += made
     return items

@@ -21,7 +21,7 @@ import msgspec
 
 from proxy.call import Fields, InvalidBody, NotOffered, string
 from proxy.responses import fields as table
-from proxy.responses.items import Item, Message, Part, input_items, messages_of
+from proxy.responses.items import Item, Message, Part, decoded, input_items, messages_of
 
 Document = dict[str, Any]
 
@@ -52,7 +52,7 @@ def to_chat(fields: Fields, upstream: str = "") -> Fields:
 
 
 def _value(given: Fields, name: str, default: Any = None) -> Any:
-    return msgspec.json.decode(given[name]) if name in given else default
+    return decoded(given[name], name) if name in given else default
 
 
 def _messages(given: Fields, where: str) -> Document:

@@ -208,6 +208,12 @@ def test_every_call_has_an_id_of_its_own(name: str) -> None:
     assert len({*ids, ""}) == 3
 
 
+def test_an_answer_that_was_not_streamed_is_read_too() -> None:
+    message, first, second = output(TRANSCRIPTS["an answer in one piece"])
+    assert message["content"][0]["text"] == "Both:"
+    assert [(call["call_id"], call["arguments"]) for call in (first, second)] == [("a", "{}"), ("b", "[]")]
+
+
 def test_arguments_that_come_as_json_become_a_string() -> None:
     assert output(TRANSCRIPTS["arguments that are no string"])[0]["arguments"] == '{"x":[1]}'
 

@@ -93,6 +93,11 @@ def test_it_names_the_place_of_what_is_wrong(given: object, place: str) -> None:
     assert f"'{place}'" in str(caught.value)
 
 
+def test_a_number_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidBody, match="'input'"):
+        input_items(b'[{"role":"user","content":"Hi","x":1e999}]')
+
+
 def test_an_output_without_its_call_is_found() -> None:
     assert unanswered([user("Hi"), CALL, OUTPUT, CUSTOM, CUSTOM_OUTPUT]) is None
     assert unanswered([CALL, {**OUTPUT, "call_id": "call_9"}]) == "call_9"

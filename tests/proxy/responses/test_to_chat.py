@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.chat import completion_create_params
 from pydantic import TypeAdapter
@@ -293,6 +294,11 @@ def test_what_is_of_the_wrong_shape_is_refused_by_its_place(asked: Document, par
     with pytest.raises(InvalidBody) as caught:
         chat(**asked)
     assert caught.value.param == param
+
+
+def test_a_number_that_is_none_is_refused_by_its_field() -> None:
+    with pytest.raises(InvalidBody, match="'text'"):
+        to_chat({**fields(model="m", input="Hi"), "text": msgspec.Raw(b'{"a":1e999}')})
 
 
 # The form of the answer.

@@ -133,6 +133,21 @@ TRANSCRIPTS: dict[str, bytes] = {
         + delta(finish="stop")
     ),
     "a service tier": chunk({"delta": {"content": "Hi"}}, service_tier="flex") + delta(finish="stop"),
+    "an answer in one piece": chunk(
+        {
+            "index": 0,
+            "message": {
+                "role": "assistant",
+                "content": "Both:",
+                "tool_calls": [
+                    {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                    {"id": "b", "type": "function", "function": {"name": "f", "arguments": "[]"}},
+                ],
+            },
+            "finish_reason": "tool_calls",
+        },
+        usage=USAGE,
+    ),
     "a second choice": chunk({"index": 1, "delta": {"content": "no"}}) + _TEXT + delta(finish="stop"),
 }
 
