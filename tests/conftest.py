@@ -18,7 +18,8 @@ Over real sockets:
   `.http` (httpx) and `.sdk` (openai), both authenticated.
 * `start_gateway(**environment)`: another server on a database of its own, with the same people in
   `.people`, for tests that stop, kill or restart it, or need it configured otherwise.
-* `llama`: the base URL of a real llama.cpp server with a tiny model.
+* `llama`: the base URL of a real llama.cpp server with a tiny model; `chatkit_upstream`: that of a real
+  ChatKit server; `ai_sdk_4`, `ai_sdk_6`: addresses of real chat applications made with those AI SDKs.
 * `redis_url`, `postgres_url`: the services themselves, or a skip that says what installs them.
 
 `tests.machine.need("nginx", "apt-get install nginx-light")` skips a test where a program is missing.
@@ -29,7 +30,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -37,16 +37,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import django
-import httpx
 import psycopg
 import pytest
 from django.db import connection
 
 from tests.cable import Cable
 from tests.databases import database, ordinary_login
-from tests.deadline import until
 from tests.server import UPSTREAM_API_KEY, Gateway, Person, plain_environment
-from tests.services import free_port
+from tests.upstreams import programs
 from tests.upstreams.scripted import ScriptedUpstream
 
 GIVEN_DATABASE_URL = os.environ.get("DATABASE_URL") or None
@@ -238,21 +236,27 @@ def llama_embeddings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def _llama(log: Path, *arguments: str) -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "tests.upstreams.llama", "--port", str(port), *arguments]
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        until(lambda: _healthy(process, port), seconds=30, what="llama.cpp")
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.kill()
-        process.wait()
+    module = [sys.executable, "-m", "tests.upstreams.llama", "--port"]
+    with programs.served(lambda port: [*module, str(port), *arguments], log, "/health") as url:
+        yield f"{url}/v1"
 
 
-def _healthy(process: subprocess.Popen[bytes], port: int) -> bool:
-    assert process.poll() is None, "llama.cpp ended."
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
+@pytest.fixture(scope="session")
+def chatkit_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a ChatKit server made with the official SDK."""
+    with programs.chatkit(tmp_path_factory.mktemp("chatkit") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ai_sdk_4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a chat application made with AI SDK 4."""
+    with programs.ai_sdk(4, tmp_path_factory.mktemp("ai_sdk_4") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ai_sdk_6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a chat application made with AI SDK 6."""
+    with programs.ai_sdk(6, tmp_path_factory.mktemp("ai_sdk_6") / "log") as url:
+        yield url

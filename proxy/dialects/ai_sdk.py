@@ -27,6 +27,8 @@ from proxy.dialects.outbound import Outbound
 from proxy.messages import Attachment, Message, ToolCall
 
 STREAMS = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
+# What a server may answer that is asked in the way of the other generation: few foresee it.
+MISUNDERSTOOD = frozenset({400, 415, 422, 500})
 
 Document = dict[str, Any]
 

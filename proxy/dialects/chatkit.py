@@ -29,6 +29,8 @@ from proxy.messages import Message
 PATH = "/chatkit"
 # Nobody has written down what the first generation's servers say their answers are.
 STREAMS = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
+# What a server may answer that is asked in the way of the other generation: few foresee it.
+MISUNDERSTOOD = frozenset({400, 415, 422, 500})
 USER_COOKIE = "user_id"
 
 # A cookie's value (RFC 6265, section 4.1.1), of a length that any identifier stays below.

@@ -1,0 +1,75 @@
+"""Upstreams that run as programs of their own: the official ChatKit server, AI SDK servers, llama.cpp."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deadline import until
+from tests.machine import need
+from tests.services import free_port
+
+AI_SDK = Path(__file__).with_name("ai_sdk")
+INSTALL_SECONDS = 50
+INSTALL_NODE = "apt-get install nodejs npm   (or: brew install node)"
+
+
+@contextmanager
+def served(command: Callable[[int], list[str]], log: Path, health: str = "/") -> Iterator[str]:
+    """The program, its standard output in `log`, from when it answers `health` on; its address."""
+    port = free_port()
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command(port), stdout=output, stderr=output)
+    try:
+        until(lambda: _healthy(process, f"http://127.0.0.1:{port}{health}", log), seconds=40, what=str(log))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
+    assert process.poll() is None, f"It ended: {log.read_text()[-2000:]}"
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def chatkit(log: Path) -> Iterator[str]:
+    """The base URL of a real ChatKit server (tests/upstreams/chatkit_server.py)."""
+    module = [sys.executable, "-m", "tests.upstreams.chatkit_server", "--port"]
+    with served(lambda port: [*module, str(port)], log, "/health") as url:
+        yield url
+
+
+@contextmanager
+def ai_sdk(major: int, log: Path) -> Iterator[str]:
+    """The address of a real chat application made with that AI SDK (tests/upstreams/ai_sdk/). Skips the test
+    where there is no Node.js, or where its packages are not there and cannot be had."""
+    node, npm = need("node", INSTALL_NODE), need("npm", INSTALL_NODE)
+    _install(npm)
+    server = [str(node), str(AI_SDK / "server.mjs"), str(major)]
+    with served(lambda port: [*server, str(port)], log) as url:
+        yield f"{url}/api/chat"
+
+
+def _install(npm: Path) -> None:
+    """What the lock file names, unless it is there."""
+    locked, installed = AI_SDK / "package-lock.json", AI_SDK / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
+        return
+    command = [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    try:
+        ended = subprocess.run(command, cwd=AI_SDK, capture_output=True, timeout=INSTALL_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm takes too long; try: cd {AI_SDK} && npm ci")
+    if ended.returncode:
+        pytest.skip(f"npm fails; try: cd {AI_SDK} && npm ci")
