@@ -58,3 +58,14 @@ def said(past: Past) -> list[str]:
 
 def said_before(tenant: Tenant, response: UUID) -> list[str]:
     return said(history.past_of_response(tenant.id, response))
+
+
+def queued(tenant: Tenant, asked: str = "hello", **more: Any) -> Begun:
+    """One that waits for a worker."""
+    values: dict[str, Any] = {
+        "status": Status.QUEUED,
+        "background": True,
+        "request": b"{}",
+        "worker_id": None,
+    }
+    return begun(tenant, message(asked), **values | more)
