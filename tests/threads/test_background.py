@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -60,14 +59,6 @@ def test_it_gives_a_worker_the_oldest_one(acme: Tenant, globex: Tenant) -> None:
     assert state(globex, second) == ("queued", "queued")
 
 
-def test_it_gives_each_one_away_once(acme: Tenant) -> None:
-    response = enqueue(acme)
-    assert responses.claim(WORKER, uuid7()) is None
-    assert responses.claim(WORKER, response) is not None
-    assert responses.claim(WORKER, response) is None
-    assert responses.claim(WORKER) is None
-
-
 def test_it_gives_none_away_that_is_not_waiting(acme: Tenant) -> None:
     turn(acme, "hello")
     responses.begin(acme.id, begun(acme, message("hello")))
@@ -87,34 +78,9 @@ def test_it_keeps_the_thread_that_it_waits_to_go_on_from(acme: Tenant) -> None:
     first = turn(acme, "one")
     second = enqueue(acme, past=history.past_of_response(acme.id, first))
     responses.delete(acme.id, first)
-    responses.claim(WORKER, second)
+    responses.claim(WORKER)
     assert responses.finish(acme.id, second, finished(message("hi", "assistant")))
     assert said_before(acme, second) == ["one", "re: one", "hello", "hi"]
-
-
-def test_it_waits_until_the_time_that_it_was_put_back_to(acme: Tenant) -> None:
-    response = claimed(acme)
-    later = timezone.now() + timedelta(hours=1)
-    assert responses.requeue(acme.id, response, WORKER, later)
-    assert state(acme, response) == ("queued", "queued")
-    assert responses.claim(WORKER) is None
-    now = responses.get(acme.id, response)
-    assert (now.attempts, now.not_before) == (0, later)
-
-
-def test_it_is_claimed_again_when_that_time_has_come(acme: Tenant) -> None:
-    response = claimed(acme)
-    responses.requeue(acme.id, response, WORKER, timezone.now() - timedelta(seconds=1))
-    row = responses.claim(WORKER)
-    assert row is not None
-    assert (row.id, row.attempts, row.not_before) == (response, 1, None)
-
-
-def test_it_is_put_back_or_ended_by_its_own_worker_only(acme: Tenant) -> None:
-    response, other = claimed(acme), uuid7()
-    assert not responses.requeue(acme.id, response, other, timezone.now())
-    assert not responses.finish(acme.id, response, finished(), other)
-    assert state(acme, response) == ("in_progress", "in_progress")
 
 
 def test_it_is_cancelled_at_once_while_it_waits(acme: Tenant) -> None:
@@ -151,15 +117,6 @@ def test_it_ends_once(acme: Tenant) -> None:
     assert responses.finish(acme.id, response, finished(message("first", "assistant")))
     assert not responses.finish(acme.id, response, finished(message("second", "assistant")))
     assert said_before(acme, response) == ["hello", "first"]
-
-
-def test_it_is_queued_again_once_when_its_worker_is_gone(acme: Tenant) -> None:
-    response = claimed(acme)
-    assert responses.fail_orphans([uuid7()]) == [Orphan(response, acme.id, "queued")]
-    assert state(acme, response) == ("queued", "queued")
-    responses.claim(WORKER)
-    assert responses.fail_orphans([]) == [Orphan(response, acme.id, "failed")]
-    assert state(acme, response) == ("failed", "failed")
 
 
 def test_it_fails_when_its_worker_is_gone_after_something_was_seen_of_it(acme: Tenant) -> None:
