@@ -19,6 +19,7 @@ import msgspec
 from accounts.ids import uuid7
 from proxy import sse
 from proxy.responses.items import Item, Part
+from proxy.responses.shape import complete_error
 from threads.item_ids import new_id
 
 # The events of a part's text and of the part, the member that holds the text, and what its place is called.
@@ -160,8 +161,7 @@ class Draft:
         """An `error` event and `response.failed`, with what there is so far."""
         self.begin()
         self._tell("error", **error, error=error)
-        told = {"code": error.get("code") or "server_error", "message": error.get("message") or ""}
-        self._finish("failed", error=told)
+        self._finish("failed", error=complete_error(error))
 
     def _finish(self, status: str, **members: Any) -> None:
         left = "completed" if status == "completed" else "incomplete"

@@ -19,8 +19,7 @@ from proxy.fold import MAX_FOLDED_BYTES, TooMuchToFold
 from proxy.passage import Garbled, Passage, Truncated, value
 from proxy.reported import UpstreamReported, read_error
 from proxy.responses.draft import Draft, Writing
-from proxy.responses.shape import skeleton
-from proxy.usage import Usage
+from proxy.responses.shape import complete_annotation, complete_usage, estimated_usage, skeleton
 
 # Why a choice ended, where that is not the end of a whole answer; and what a Response says of it.
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -176,8 +175,7 @@ class ChatToResponses(Passage):
         for annotation in annotations if isinstance(annotations, list) else ():
             cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
             if isinstance(cited, dict):
-                defaults = {"url": "", "title": "", "start_index": 0, "end_index": 0}
-                self._draft.cite({"type": "url_citation", **defaults, **cited})
+                self._draft.cite(complete_annotation({**cited, "type": "url_citation"}))
 
     def _take_call(self, index: int | None, id_: str, named: _Named) -> None:
         call = self._call(index, id_, named.name or "")
@@ -208,18 +206,17 @@ class ChatToResponses(Passage):
 
     def _counts(self) -> dict[str, Any]:
         """What was used, in numbers: programs take nothing else. An estimate says that it is one."""
-        known = self.usage if self.usage is not None and self.usage.input_tokens is not None else None
-        counted = known or Usage(input_tokens=self.input_tokens_estimate)
-        inputs = counted.input_tokens or 0
-        outputs = self.events if counted.output_tokens is None else counted.output_tokens
-        counts = {
-            "input_tokens": inputs,
-            "input_tokens_details": {"cached_tokens": counted.cached_input_tokens or 0},
-            "output_tokens": outputs,
-            "output_tokens_details": {"reasoning_tokens": counted.reasoning_tokens or 0},
-            "total_tokens": inputs + outputs,
-        }
-        return counts if known else {**counts, "estimated": True}
+        known = self.usage
+        if known is None or known.input_tokens is None:
+            return estimated_usage(self.input_tokens_estimate, self.events)
+        return complete_usage(
+            {
+                "input_tokens": known.input_tokens,
+                "input_tokens_details": {"cached_tokens": known.cached_input_tokens},
+                "output_tokens": self.events if known.output_tokens is None else known.output_tokens,
+                "output_tokens_details": {"reasoning_tokens": known.reasoning_tokens},
+            }
+        )
 
 
 def _choices(raw: bytes | msgspec.Raw) -> list[_Choice]:

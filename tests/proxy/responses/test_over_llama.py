@@ -98,7 +98,7 @@ def test_it_takes_whatever_else_a_request_may_say(llama: str) -> None:
         presence_penalty=0.0,
         max_output_tokens=32,
         reasoning={"effort": "low", "summary": "auto"},
-        text={"verbosity": "low", "format": {"type": "text"}},
+        text={"verbosity": "low"},
         truncation="auto",
         metadata={"a": "b"},
         safety_identifier="a",

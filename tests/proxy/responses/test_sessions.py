@@ -18,6 +18,7 @@ from proxy.call import NotOffered
 from proxy.responses.fields import to_native
 from proxy.responses.items import input_items, unanswered
 from proxy.responses.to_chat import to_chat
+from tests import open_responses
 from tests.proxy.responses.transcripts import call, delta, events, fields, run, usage_chunk
 
 Document = dict[str, Any]
@@ -292,3 +293,11 @@ def test_the_ai_sdk_is_shown_each_step_as_it_happens() -> None:
     assert kinds.index("output_text.delta") < kinds.index("function_call_arguments.delta")
     added = [event["item"]["type"] for event in told if event["type"] == "response.output_item.added"]
     assert added == ["reasoning", "message", "function_call", "function_call"]
+
+
+@pytest.mark.parametrize("transcript", [LOOKS, STEP_ONE, STEP_TWO])
+def test_each_turn_keeps_the_open_responses_schema(transcript: bytes) -> None:
+    asked = {**AI_SDK, "input": ASKED, "store": False}
+    stream, whole = run(transcript, asked=fields(**asked))
+    assert open_responses.stream_faults(stream) == []
+    assert open_responses.faults(whole, "ResponseResource") == []
