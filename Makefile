@@ -5,7 +5,8 @@ PYTHONS := $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python
 VENV := .venv/bin/python
 INSTALL := $(VENV) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	--overrides requirements/overrides.in
 TESTS :=
 
 .DEFAULT_GOAL := help
