@@ -105,6 +105,10 @@ class Passage(ABC):
         except Garbled:
             raise Truncated from None
 
+    def begin(self) -> bytes:
+        """What goes out before anything came."""
+        return b""
+
     @abstractmethod
     def end(self) -> bytes:
         """The terminal marker. Raises UpstreamReported, Truncated."""
@@ -130,6 +134,25 @@ class Passage(ABC):
         self._error = reported if isinstance(reported, dict) else {"message": str(reported)}
         self.finished = True
         return b""
+
+
+class ResponsePassage(Passage):
+    """A Response as it is made, whatever language its upstream speaks.
+
+    `items` is what it said so far, complete with what its caller does not see of it.
+    """
+
+    @property
+    @abstractmethod
+    def items(self) -> list[dict[str, Any]]: ...
+
+    @abstractmethod
+    def final(self) -> bytes:
+        """The Response object, once `end` was called: a client's answer in one piece."""
+
+    @abstractmethod
+    def failed(self, error: dict[str, Any]) -> bytes:
+        """The events that end it at any moment, with what was said so far: `error`, `response.failed`."""
 
 
 class ChatPassage(Passage):

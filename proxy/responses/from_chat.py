@@ -16,7 +16,7 @@ import msgspec
 from proxy import sse, usage
 from proxy.call import Fields
 from proxy.fold import MAX_FOLDED_BYTES, TooMuchToFold
-from proxy.passage import Garbled, Passage, Truncated, value
+from proxy.passage import Garbled, ResponsePassage, Truncated, value
 from proxy.reported import UpstreamReported, read_error
 from proxy.responses.draft import Draft, Writing
 from proxy.responses.shape import complete_annotation, complete_usage, estimated_usage, skeleton
@@ -69,7 +69,7 @@ class _Call:
         self.writing: Writing | None = None
 
 
-class ChatToResponses(Passage):
+class ChatToResponses(ResponsePassage):
     """One Response. `asked` are the members of the create request as the client sent them.
 
     `begin` gives the first events, `feed` those that follow, `end` the terminal one, and then `final` is the
@@ -91,6 +91,11 @@ class ChatToResponses(Passage):
         self._by_index: dict[int, _Call] = {}
         self._finish_reason: str | None = None
         self._size = 0
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        output: list[dict[str, Any]] = self._draft.response["output"]
+        return output
 
     def begin(self) -> bytes:
         self._draft.begin()

@@ -10,7 +10,7 @@ import pytest
 from proxy import sse
 from proxy.passage import ChatPassage, Garbled, Passage, Truncated
 from proxy.reported import UpstreamReported
-from proxy.typed_passage import ResponsesPassage, TranscriptPassage
+from proxy.typed_passage import TranscriptPassage
 from proxy.usage import Usage
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
@@ -163,55 +163,6 @@ def test_nothing_after_the_marker_is_passed() -> None:
 
 def response_event(type_: str, **more: object) -> bytes:
     return sse.encode(msgspec.json.encode({"type": type_, **more}), type_.encode())
-
-
-def test_a_sparse_responses_stream_gets_the_places_that_clients_need() -> None:
-    item = {"id": "msg_1", "type": "message"}
-    stream = (
-        response_event("response.created", response={"id": "resp_theirs"})
-        + response_event("response.output_item.added", item=item)
-        + response_event("response.content_part.added", item_id="msg_1", part={})
-        + response_event("response.output_text.delta", item_id="msg_1", delta="a")
-        + response_event(
-            "response.completed", response={"id": "resp_theirs", "model": "/m.gguf", "usage": USAGE}
-        )
-    )
-    passage = ResponsesPassage("resp_ours", "public")
-    events = documents(run(passage, stream))
-    assert [event["sequence_number"] for event in events] == [0, 1, 2, 3, 4]
-    assert [events[n]["output_index"] for n in (1, 2, 3)] == [0, 0, 0]
-    assert events[3]["content_index"] == 0
-    assert {events[n]["response"]["id"] for n in (0, 4)} == {"resp_ours"}  # type: ignore[index]
-    assert events[4]["response"]["model"] == "public"  # type: ignore[index]
-    assert passage.usage == Usage(7, None, 2, None, None)
-
-
-def test_a_full_responses_stream_passes_as_it_is() -> None:
-    delta = response_event(
-        "response.output_text.delta", item_id="m", delta="a", output_index=0, sequence_number=3
-    )
-    passage = ResponsesPassage("resp_ours", "public")
-    passage.feed(response_event("response.created", response={"id": "resp_theirs"}, sequence_number=0))
-    passage.feed(delta)
-    assert passage.feed(delta) == delta
-
-
-@pytest.mark.parametrize("type_", ["response.completed", "response.incomplete", "response.failed"])
-def test_a_responses_stream_ends_with_the_whole_response(type_: str) -> None:
-    passage = ResponsesPassage("resp_ours", "public")
-    assert passage.feed(response_event(type_, response={"id": "r"})) == b""
-    assert type_.encode() in passage.end()
-
-
-def test_a_responses_stream_without_its_end_is_truncated() -> None:
-    with pytest.raises(Truncated):
-        run(ResponsesPassage("resp_ours", "public"), response_event("response.created", response={"id": "r"}))
-
-
-def test_an_error_event_ends_a_responses_stream() -> None:
-    with pytest.raises(UpstreamReported) as caught:
-        run(ResponsesPassage("r", "public"), response_event("error", code="server_error", message="boom"))
-    assert caught.value.error["message"] == "boom"
 
 
 def test_a_streamed_transcription_ends_with_its_text_and_usage() -> None:
