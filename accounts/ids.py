@@ -14,3 +14,8 @@ def uuid7() -> uuid.UUID:
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
     return uuid.UUID(int=(milliseconds << 80) | (random & _RANDOM_BITS) | _VERSION_7 | _VARIANT)
+
+
+def created_at(id_: uuid.UUID) -> int:
+    """When a UUIDv7 was made, in Unix seconds."""
+    return (id_.int >> 80) // 1000

@@ -22,6 +22,7 @@ from proxy.idempotency import Claim
 from proxy.ledger import Ledger, Row, timestamp
 from proxy.limiting import Limits, Reservation
 from proxy.models import UsageRecord
+from proxy.passage import Passage
 from proxy.routing import Target
 from proxy.usage import Price, Usage, cost_nano_usd
 
@@ -53,6 +54,7 @@ class Ending:
     upstream_model: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     usage: Usage | None = None
+    items: list[dict[str, Any]] = field(default_factory=list)
     output_tokens_estimate: int = 0
     first_byte_milliseconds: int | None = None
 
@@ -80,8 +82,10 @@ class Ticket:
         self.call = call
         self.caller = caller
         self.id = UUID(opened["id"])
+        self.worker_id = UUID(opened["worker_id"])
         self.ending = Ending()
         self.record: Row = {}  # once it is settled
+        self.passage: Passage | None = None  # once a stream is read
         self._opened = opened
         self._price = price
         self._ledger = ledger

@@ -18,15 +18,17 @@ from accounts.errors import ApiError
 from accounts.ids import uuid7
 from accounts.keys import KeyCache
 from accounts.redis_limits import RedisLimiter
-from proxy import errors
+from proxy import compact_turn, errors, response_turn
 from proxy.endpoints import audio, chat, embeddings, limits, models, responses
 from proxy.endpoints.endpoint import Endpoint, audio_endpoint
+from proxy.event_log import EventLog, MemoryEventLog
 from proxy.heartbeat import Heartbeat, count_living
 from proxy.http import MAX_HEADER_BYTES, ClientLeft, Header, Receive, Reply, Request, Scope, Send
 from proxy.intake import Held
 from proxy.ledger import Ledger, spool_file
 from proxy.limiting import Limits
 from proxy.models import Worker
+from proxy.redis_event_log import RedisEventLog
 from proxy.relay import Relay
 from proxy.routing import Routing
 from proxy.upstream import Upstreams
@@ -35,7 +37,9 @@ POSTS: dict[str, Endpoint] = {
     "/chat/completions": Endpoint(chat.parse_chat),
     "/completions": Endpoint(chat.parse_completions),
     "/embeddings": Endpoint(embeddings.parse),
-    "/responses": Endpoint(responses.parse),
+    "/responses": Endpoint(responses.parse, take=response_turn.take),
+    "/responses/input_tokens": Endpoint(responses.parse_count, take=response_turn.take_count),
+    "/responses/compact": Endpoint(responses.parse_compact, take=compact_turn.take),
     "/audio/transcriptions": audio_endpoint(audio.parse_transcription),
     "/audio/translations": audio_endpoint(audio.parse_translation),
 }
@@ -70,7 +74,8 @@ class Plane:
         for cached in (keys, routing.table, limiting.rules):
             changes.subscribe(cached.clear)
         ledger = Ledger(spool_file(settings.DATA_DIR, worker_id))
-        self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), worker_id)
+        log = await _event_log()
+        self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), log, worker_id)
         self.heartbeat = Heartbeat(worker_id, Worker.WEB, ledger)
         await self.heartbeat.begin()
         jobs = {"heartbeat": self.heartbeat.run(), "leases": limiting.keep()}
@@ -84,6 +89,7 @@ class Plane:
         await self.relay.limits.close()
         await self.heartbeat.end()
         await self.relay.upstreams.close()
+        await self.relay.log.close()
 
 
 async def _limits() -> Limits:
@@ -91,6 +97,13 @@ async def _limits() -> Limits:
         return Limits(None, count_living)
     installation = await database.run(changes.Installation.current)
     return Limits(RedisLimiter(settings.REDIS_URL, str(installation.id)), count_living)
+
+
+async def _event_log() -> EventLog:
+    if not settings.REDIS_URL:
+        return MemoryEventLog()
+    installation = await database.run(changes.Installation.current)
+    return RedisEventLog(settings.REDIS_URL, str(installation.id))
 
 
 PLANE = Plane()

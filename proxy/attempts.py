@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import ExitStack
+from dataclasses import dataclass
 
-from proxy import canned
 from proxy.admission import Ticket
 from proxy.call import Call, NotOffered
 from proxy.dialects import openai
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing, Target
 from proxy.upstream import Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
+from proxy.wires import Findings, Wire, speak
+
+Failure = Unreachable | UpstreamReported | NotOffered
 
 ATTEMPTS = 3
 FIRST_BACKOFF_SECONDS = 0.5
@@ -24,36 +27,70 @@ _TRY_ELSEWHERE = frozenset({401, 403, 407, 408, 429, 500, 502, 503, 504, 529})
 _TRY_AGAIN = _TRY_ELSEWHERE - {401, 403, 407}
 
 
-async def connect(
-    ticket: Ticket, plan: Plan, *, routing: Routing, upstreams: Upstreams, connections: ExitStack
-) -> tuple[Target, Exchange]:
-    """The first target that takes the call, and its answer from the status on; `connections` closes it.
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A target that took the call: its answer from the status on, and how to read it."""
 
-    Raises the last target's failure when none does: Unreachable, Silent, UpstreamReported.
+    target: Target
+    wire: Wire
+    exchange: Exchange
+
+
+async def connect(
+    ticket: Ticket,
+    plan: Plan,
+    *,
+    routing: Routing,
+    findings: Findings,
+    upstreams: Upstreams,
+    connections: ExitStack,
+) -> Connection:
+    """The first target that takes the call; `connections` closes what was opened.
+
+    Raises the last target's failure when none does: Unreachable, Silent, UpstreamReported, NotOffered.
     """
-    failure: Unreachable | UpstreamReported | None = None
+    failure: Failure | None = None
     for number, target in enumerate(_tries(plan.targets)):
         if failure is not None and not await _worth_another(failure, number, plan):
             break
         try:
-            exchange = await _open(ticket.call, target, upstreams)
+            taken = await _ask(ticket, target, findings, upstreams, connections)
         except (Unreachable, Silent) as error:
             ticket.ending.attempt(target, type(error).__name__)
             routing.failed(target)
             if isinstance(error, Silent):  # It may be at work on the call: nobody else is given it.
                 raise
             failure = error
-            continue
+        except NotOffered as error:
+            failure = error
+        else:
+            if isinstance(taken, Connection):
+                routing.succeeded(target)
+                return taken
+            failure = taken
+            if failure.status in _TRY_ELSEWHERE:
+                routing.failed(target, _seconds(failure.retry_after))
+    assert failure is not None  # A plan has at least one target.
+    raise failure
+
+
+async def _ask(
+    ticket: Ticket, target: Target, findings: Findings, upstreams: Upstreams, connections: ExitStack
+) -> Connection | UpstreamReported:
+    """One target's answer, or its refusal. It is asked again, in another way, where it says what it lacks.
+
+    Raises Unreachable, Silent, NotOffered, InvalidBody.
+    """
+    while True:
+        wire = speak(ticket.call, target, ticket.id.hex, findings)
+        exchange = wire.here() if wire.here else await _open(wire.call, target, upstreams)
         connections.callback(exchange.close)
         ticket.ending.attempt(target, str(exchange.status))
         if 200 <= exchange.status < 300 and not exchange.encoded:
-            routing.succeeded(target)
-            return target, exchange
-        failure = await _refusal(exchange, target, ticket.call)
-        if failure.status in _TRY_ELSEWHERE:
-            routing.failed(target, _seconds(failure.retry_after))
-    assert failure is not None  # A plan has at least one target.
-    raise failure
+            return Connection(target, wire, exchange)
+        refusal = await _refusal(exchange, target, ticket.call)
+        if not findings.learn(wire, target, refusal):
+            return refusal
 
 
 def _tries(targets: tuple[Target, ...]) -> list[Target]:
@@ -62,17 +99,13 @@ def _tries(targets: tuple[Target, ...]) -> list[Target]:
 
 
 async def _open(call: Call, target: Target, upstreams: Upstreams) -> Exchange:
-    if target.dialect == "demo":
-        return canned.open_demo(call)
-    if call.endpoint == "responses" and target.responses == "chat":
-        raise NotOffered(f"The model '{call.model}' does not answer /responses here; use chat.", "model")
     content_type, body = openai.request(call, target.model)
     headers = {"content-type": content_type, "accept-encoding": "identity", **dict(target.headers)}
     outgoing = Outgoing("POST", target.base_url + call.path, body, headers)
     return await upstreams.open(outgoing, target.timeouts)
 
 
-async def _worth_another(failure: Unreachable | UpstreamReported, number: int, plan: Plan) -> bool:
+async def _worth_another(failure: Failure, number: int, plan: Plan) -> bool:
     """Whether to go on after `failure`, having waited as long as is due: a target not tried yet waits for
     nothing, and may mend what the same one again would not."""
     fresh = number < len(plan.targets)
@@ -83,6 +116,8 @@ async def _worth_another(failure: Unreachable | UpstreamReported, number: int, p
             return False
     if fresh:
         return True
+    if isinstance(failure, NotOffered):
+        return False
     if asked > MAX_RETRY_AFTER_SECONDS:
         return False
     backoff = FIRST_BACKOFF_SECONDS * 2 ** (number - len(plan.targets))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 
 from proxy.audio import Form
+from threads.metadata import InvalidMetadata, check_metadata
 
 MAX_DEPTH = 64
 MAX_MODEL_LENGTH = 200
+# From here on reading a body on the loop would hold up every other call.
+LARGE_BYTES = 256 * 1024
 
 Fields = dict[str, msgspec.Raw]
 T = TypeVar("T", str, bool)
@@ -51,7 +54,8 @@ class Call:
     """What a caller asked for.
 
     `fields` are the top-level members of a JSON body, each as the bytes that came; empty for a form.
-    `path` is the upstream's, below its base URL.
+    `path` is the upstream's, below its base URL. `asked` are the members as the caller sent them, where an
+    answer repeats them; `kept` says that the answer is stored.
     """
 
     endpoint: str
@@ -63,6 +67,8 @@ class Call:
     form: Form | None = None
     audio: Audio | None = None
     shows_usage: bool = False
+    asked: Fields = field(default_factory=dict)
+    kept: bool = False
 
 
 def parse_fields(body: bytes) -> Fields:
@@ -101,9 +107,18 @@ def string(fields: Fields, name: str, default: str | None = None) -> str | None:
     return _typed(fields, name, str, "a string", default)
 
 
-def boolean(fields: Fields, name: str) -> bool:
-    """The boolean member `name`, False when absent or null. Raises InvalidBody for another type."""
-    return _typed(fields, name, bool, "a boolean", False) or False
+def boolean(fields: Fields, name: str, default: bool = False) -> bool:
+    """The boolean member `name`; `default` when absent or null. Raises InvalidBody for another type."""
+    return bool(_typed(fields, name, bool, "a boolean", default))
+
+
+def metadata(fields: Fields) -> dict[str, str]:
+    """The member `metadata`, {} when absent or null. Raises InvalidBody."""
+    raw = fields.get("metadata")
+    try:
+        return check_metadata(msgspec.json.decode(raw) if raw is not None else None)
+    except InvalidMetadata as error:
+        raise InvalidBody(str(error), "metadata") from None
 
 
 def _typed(fields: Fields, name: str, type_: type[T], words: str, default: T | None) -> T | None:

@@ -7,9 +7,12 @@ import logging
 import msgspec
 
 from accounts.errors import ApiError
+from accounts.ids import created_at
 from proxy import errors, sse
 from proxy.admission import Status, Ticket
-from proxy.http import NOBODY, ClientLeft, Last, Reply
+from proxy.http import EVENTS_TYPE, NOBODY, ClientLeft, Last, Reply
+from proxy.passage import ResponsePassage
+from proxy.responses.native import ResponsesPassage
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +42,29 @@ def _refuse(error: ApiError, ticket: Ticket, reply: Reply) -> Last:
     if reply.status is None:
         return Last(error.status, b"application/json", error.body(), error.headers)
     if ticket.call.endpoint != "responses":
-        return Last(200, b"", sse.encode(error.body()))
-    told = {"type": "error", "message": error.message, "code": error.code, "param": error.param}
-    body = msgspec.json.encode({**told, "error": msgspec.json.decode(error.body())["error"]})
-    return Last(200, b"", sse.encode(body, b"error"))
+        return Last(200, EVENTS_TYPE, sse.encode(error.body()))
+    if ticket.ending.status is Status.CANCELLED:
+        return Last(200, EVENTS_TYPE, cancelled(ticket))
+    return Last(200, EVENTS_TYPE, response_failed(ticket, error))
+
+
+def response_failed(ticket: Ticket, error: ApiError) -> bytes:
+    """The events that end a Response's stream when it fails, with what there is of it."""
+    call = ticket.call
+    passage = ticket.passage
+    if not isinstance(passage, ResponsePassage):
+        passage = ResponsesPassage(f"resp_{ticket.id.hex}", call.model, call.asked, created_at(ticket.id))
+    return passage.failed(msgspec.json.decode(error.body())["error"])
+
+
+def cancelled(ticket: Ticket) -> bytes:
+    """The event that ends a Response's stream whose client left, or that was told to stop."""
+    *_, last = sse.split(
+        response_failed(ticket, ApiError(409, "The response was cancelled.", code="cancelled"))
+    )
+    event = msgspec.json.decode(sse.data(last))
+    event["response"] |= {"status": "cancelled", "error": None}
+    return sse.encode(msgspec.json.encode(event), b"response.failed")
 
 
 def log(ticket: Ticket) -> None:

@@ -9,6 +9,7 @@ from accounts.errors import ApiError
 from accounts.keys import InvalidCredential
 from proxy import (
     audio,
+    before,
     budgets,
     call,
     demands,
@@ -19,11 +20,14 @@ from proxy import (
     limiting,
     passage,
     routing,
+    running,
     sse,
     upstream,
 )
 from proxy.admission import Status
 from proxy.reported import UpstreamReported, text
+from threads import history
+from threads.errors import NotFound
 
 UPSTREAM_TYPE = "upstream_error"
 
@@ -53,7 +57,7 @@ def to_api_error(error: Exception) -> ApiError:
 
 def outcome(error: Exception) -> Status:
     """How a call that ended in this exception stands in the ledger."""
-    if isinstance(error, http.ClientLeft):
+    if isinstance(error, http.ClientLeft | running.Cancelled):
         return Status.CANCELLED
     if isinstance(error, passage.Truncated | upstream.Broken | http.IdleTimeout | http.TotalTimeout):
         return Status.TRUNCATED
@@ -186,6 +190,21 @@ _TABLE: dict[type[Exception], Any] = {
     DatabaseUnavailable: lambda error: _unavailable(
         "The gateway cannot reach its database. Try again shortly.", "database_unavailable"
     ),
+    running.Cancelled: lambda error: ApiError(409, "The call was cancelled.", code="cancelled"),
+    before.PreviousResponseNotFound: lambda error: ApiError(
+        404,
+        "The previous response does not exist.",
+        code="previous_response_not_found",
+        param="previous_response_id",
+    ),
+    history.NotContinuable: lambda error: _invalid(
+        f"The previous response is {error.status}; go on from one that is completed or incomplete.",
+        param="previous_response_id",
+    ),
+    history.PastTooLarge: lambda error: ApiError(
+        413, "What was said before is too much to go on from.", code="history_too_large"
+    ),
+    NotFound: lambda error: ApiError(404, f"No such {error.what}."),
     UpstreamReported: _reported,
     upstream.ConnectTimeout: lambda error: _gateway_trouble(
         504, "The upstream could not be reached in time.", "upstream_timeout"

@@ -185,13 +185,14 @@ class Copy:
 class Reply:
     """The answer on its way to the client. Its head goes out once, whoever sends it.
 
-    A stream's pieces go to `copy` too, where somebody set one.
+    A stream's pieces go to `copy` too, where somebody set one, and to `log` before the client gets them.
     """
 
     def __init__(self, request: Request, send: Send, always: Iterable[Header] = ()) -> None:
         self.status: int | None = None
         self.sent_at = 0.0
         self.copy: Copy | None = None
+        self.log: Callable[[bytes], Awaitable[None]] | None = None
         self._request = request
         self._send = send
         self._ended = False
@@ -215,17 +216,22 @@ class Reply:
 
     async def piece(self, body: bytes) -> None:
         """A piece of an event stream that has begun; nothing once it has ended."""
-        if self._ended:
-            return
-        self.sent_at = time.monotonic()
+        if self.log is not None:
+            await self.log(body)
         if self.copy is not None:
             self.copy.add(body)
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._pass(body)
 
     async def keep_alive(self) -> None:
         """A comment, so that nobody between us and the client takes silence for death."""
         await self.begin_events()
-        await self.piece(sse.KEEP_ALIVE)
+        await self._pass(sse.KEEP_ALIVE)
+
+    async def _pass(self, body: bytes) -> None:
+        if self._ended:
+            return
+        self.sent_at = time.monotonic()
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self, body: bytes) -> None:
         """The last piece of an event stream."""
@@ -292,13 +298,17 @@ class Watch:
     """Over one call, from admission to the last byte: `async with Watch(...)`.
 
     Raises ClientLeft, IdleTimeout or TotalTimeout in place of the cancellation that it caused. A call that
-    streams gets a keep-alive after each KEEP_ALIVE_SECONDS of silence, its head with the first.
+    streams gets a keep-alive after each KEEP_ALIVE_SECONDS of silence, its head with the first. A call that
+    `stays` goes on when its client has left.
     """
 
-    def __init__(self, request: Request, reply: Reply, *, streams: bool, total_seconds: float) -> None:
+    def __init__(
+        self, request: Request, reply: Reply, *, streams: bool, total_seconds: float, stays: bool = False
+    ) -> None:
         self.reply = reply
         self._request = request
         self._streams = streams
+        self._stays = stays
         self._deadline = request.started + total_seconds
         self._idle_seconds: float | None = None
         self._heard_at = request.started
@@ -335,9 +345,11 @@ class Watch:
     async def _listen(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
-        self._interrupt(ClientLeft())
+        if not self._stays:
+            self.interrupt(ClientLeft())
 
-    def _interrupt(self, reason: Exception) -> None:
+    def interrupt(self, reason: Exception) -> None:
+        """Ends the call with `reason`, unless it is ending for another one."""
         if self._reason is None:
             self._reason = reason
             self._task.cancel()
@@ -353,9 +365,9 @@ class Watch:
         if self._idle_seconds is not None:
             due.append(self._heard_at + self._idle_seconds)
         if due[0] <= now:
-            return self._interrupt(TotalTimeout())
+            return self.interrupt(TotalTimeout())
         if due[-1] <= now:
-            return self._interrupt(IdleTimeout())
+            return self.interrupt(IdleTimeout())
         if self._streams:
             due.append(self._keep_alive_due(now))
         self._timer = self._loop.call_later(min(due) - now, self._look)

@@ -26,8 +26,7 @@ from django.utils import timezone
 from accounts import database, keys
 from accounts.tenancy import operator_scope, tenant_scope
 from proxy import sealing
-from proxy.call import Call
-from proxy.endpoints.endpoint import LARGE_BYTES
+from proxy.call import LARGE_BYTES, Call
 from proxy.http import Copy, Last, Reply, Request
 from proxy.models import IdempotencyKey, UsageRecord
 

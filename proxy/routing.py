@@ -54,7 +54,8 @@ class Timeouts:
 class Target:
     """One upstream and the model's name there.
 
-    `headers` bear its key, `private` are words that no caller may see (address, key); neither is printed.
+    `own` says that it is one tenant's alone. `headers` bear its key, `private` are words that no caller may
+    see (address, key); neither is printed.
     """
 
     upstream_id: UUID
@@ -63,6 +64,7 @@ class Target:
     base_url: str
     model: str
     responses: str
+    own: bool
     timeouts: Timeouts
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     private: tuple[str, ...] = field(repr=False)
@@ -214,6 +216,7 @@ def _target(upstream: Upstream, model: str) -> Target:
         base_url=base_url,
         model=model,
         responses=upstream.responses,
+        own=upstream.tenant_id is not None,
         timeouts=Timeouts(
             upstream.connect_timeout_seconds,
             upstream.first_byte_timeout_seconds,

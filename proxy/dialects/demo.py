@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from proxy import sse
-from proxy.dialects import demo_responses
 from proxy.dialects.demo_text import Said, count_words, last, say, signed, spell
 from proxy.embeddings import to_base64
 
@@ -177,7 +176,6 @@ _ANSWERS = {
     "/chat/completions": _chat,
     "/completions": _completions,
     "/embeddings": _embeddings,
-    "/responses": demo_responses.answer,
     "/audio/transcriptions": _transcription,
     "/audio/translations": _translation,
 }

@@ -6,7 +6,8 @@ Streams are proxy/passage.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -16,22 +17,24 @@ from proxy.call import Call, Fields
 from proxy.embeddings import transcode_embeddings
 from proxy.passage import ChatPassage, Garbled, Passage, decode, value, without_private
 from proxy.reported import UpstreamReported, read_error
-from proxy.typed_passage import ResponsesPassage, TranscriptPassage
+from proxy.typed_passage import TranscriptPassage
 from proxy.usage import Usage
 
 # Consumed here: an upstream's account is shared by tenants, so nothing of theirs is stored there.
 _CONSUMED = ("security_key", "store", "metadata")
 _ASKS_USAGE = frozenset({"chat.completions", "completions"})
-_PREFIXES = {"chat.completions": "chatcmpl-", "completions": "cmpl-", "responses": "resp_"}
+_PREFIXES = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An answer in one piece, as the client gets it."""
+    """An answer in one piece, as the client gets it; of a Response its items too, with what the client does
+    not see of them."""
 
     content_type: bytes
     body: bytes
     usage: Usage | None
+    items: list[dict[str, Any]] = field(default_factory=list)
 
 
 def request(call: Call, model: str) -> tuple[str, bytes]:
@@ -65,8 +68,6 @@ def answer_id(call: Call, request_id: str) -> str:
 def passage(call: Call, request_id: str) -> Passage:
     """What a stream of this call goes through."""
     id_ = answer_id(call, request_id)
-    if call.endpoint == "responses":
-        return ResponsesPassage(id_, call.model)
     if call.form is not None:
         return TranscriptPassage(id_, call.model)
     return ChatPassage(id_, call.model, shows_usage=call.shows_usage)
@@ -99,7 +100,6 @@ _EXPECTED = {
     "chat.completions": "choices",
     "completions": "choices",
     "embeddings": "data",
-    "responses": "output",
 }
 
 
@@ -118,3 +118,17 @@ def _duration(document: Fields) -> Usage | None:
 def _wanted_encoding(call: Call) -> str:
     raw = call.fields.get("encoding_format")
     return "base64" if raw is not None and bytes(raw) == b'"base64"' else "float"
+
+
+def counted(body: bytes) -> Whole:
+    """The upstream's own count of an input's tokens. Raises Garbled."""
+    document = decode(body)
+    if "input_tokens" not in document:
+        raise Garbled
+    told: Fields = {
+        "object": msgspec.Raw(b'"response.input_tokens"'),
+        "input_tokens": document["input_tokens"],
+    }
+    if "estimated" in document:
+        told["estimated"] = document["estimated"]
+    return Whole(b"application/json", msgspec.json.encode(told), Usage(input_tokens=0, output_tokens=0))

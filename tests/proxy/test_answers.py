@@ -217,10 +217,9 @@ def test_it_streams_responses_to_their_end(alice: Person) -> None:
 
 
 @pytest.mark.parametrize("name", ["previous_response_id", "conversation"])
-def test_a_response_that_needs_a_store_is_refused_by_name(alice: Person, name: str) -> None:
+def test_an_upstreams_own_id_is_nothing_here(alice: Person, name: str) -> None:
     response = alice.http.post("/v1/responses", json={"model": "gpt-test", "input": "a", name: "resp_theirs"})
-    assert response.status_code == 400
-    assert response.json()["error"]["param"] == name
+    assert response.status_code == 404
 
 
 def test_it_lists_the_models_of_the_upstream_and_its_own(alice: Person) -> None:

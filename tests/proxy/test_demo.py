@@ -14,7 +14,6 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.audio import TranscriptionStreamEvent, TranscriptionVerbose, Translation, TranslationVerbose
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion import Completion
-from openai.types.responses import Response, ResponseStreamEvent
 
 from proxy.dialects import demo
 from proxy.embeddings import to_floats
@@ -180,49 +179,6 @@ def test_it_refuses_embeddings_that_it_cannot_make(sdk: OpenAI, document: Docume
     with pytest.raises(BadRequestError) as refused:
         sdk.post("/embeddings", body=document, cast_to=CreateEmbeddingResponse)
     assert refused.value.param == param
-
-
-def test_it_responds() -> None:
-    document = {"input": "Who are you?", "instructions": "Be kind."}
-    answer = Response.model_validate_json(whole("/responses", document))
-    assert "3 words" in answer.output_text
-    assert answer.status == "completed"
-    assert answer.usage is not None
-    assert answer.usage.input_tokens == 5
-    assert answer.usage.output_tokens == len(answer.output_text.split())
-
-
-def test_it_streams_a_response_as_the_sdk_wants_it(sdk: OpenAI) -> None:
-    with sdk.responses.stream(model="demo", input="Hi") as stream:
-        types = [event.type for event in stream]
-        final = stream.get_final_response()
-    assert types[0] == "response.created"
-    assert types[-1] == "response.completed"
-    assert types.count("response.output_text.delta") == len(final.output_text.split())
-    assert final.output_text == sdk.responses.create(model="demo", input="Hi").output_text
-
-
-def test_it_numbers_and_names_each_event_of_a_response() -> None:
-    document = {
-        "input": [{"role": "user", "content": [{"type": "input_text", "text": "a b"}]}],
-        "stream": True,
-    }
-    told = events("/responses", document)
-    assert [event["sequence_number"] for event in told] == list(range(len(told)))
-    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(get_args(ResponseStreamEvent)[0])
-    for event in told:
-        adapter.validate_python(event)
-    names = [piece.split(b"\n")[0].decode() for piece in demo.answer("/responses", document)[2]]
-    assert names == [f"event: {event['type']}" for event in told]
-
-
-def test_it_leaves_a_response_incomplete_at_its_limit(sdk: OpenAI) -> None:
-    answer = sdk.responses.create(model="demo", input="Hi", max_output_tokens=2)
-    assert (answer.output_text, answer.status) == ("Hello! I", "incomplete")
-    assert answer.incomplete_details is not None
-    assert answer.incomplete_details.reason == "max_output_tokens"
-    last = events("/responses", {"input": "Hi", "max_output_tokens": 2, "stream": True})[-1]
-    assert (last["type"], last["response"]["output"][0]["status"]) == ("response.incomplete", "incomplete")
 
 
 def test_it_transcribes_for_the_sdk(sdk: OpenAI) -> None:

@@ -122,9 +122,11 @@ def record_of(gateway: Gateway, response: httpx.Response) -> Row:
 
 
 def code_of(response: httpx.Response) -> str | None:
-    """The code of the error that is the answer, or the last event."""
-    last = response.text.strip().split("\n")[-1].removeprefix("data: ")
-    code: str | None = json.loads(last)["error"]["code"]
+    """The code of the error that is the answer, or the last event, but for the end of a Response."""
+    lines = response.text.strip().split("\n")
+    told = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")] or lines[-1:]
+    document = json.loads(told[-1])
+    code: str | None = (document.get("response") or document)["error"]["code"]
     return code
 
 

@@ -1,0 +1,86 @@
+"""Reads the answer of an upstream that took the call, and passes it on: as it comes, or in one piece."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from proxy.admission import Status, Ticket
+from proxy.attempts import Connection
+from proxy.call import LARGE_BYTES
+from proxy.http import EVENTS_TYPE, Last, Watch
+from proxy.passage import Garbled, Passage, ResponsePassage
+from proxy.reported import UpstreamReported, read_error
+
+_JSON = b"application/json"
+
+Give = Callable[[bytes], Awaitable[None]]
+
+
+async def stream(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
+    """Passes the events on; returns the terminal one. Raises Truncated, Garbled, UpstreamReported, Broken."""
+    await _expect_events(connection)
+    passage = ticket.passage = connection.wire.passage()
+    await watch.reply.begin_events()
+    if begun := passage.begin():
+        await watch.reply.piece(begun)
+    marker = await _read(ticket, connection, watch, passage, watch.reply.piece)
+    return Last(200, EVENTS_TYPE, marker)
+
+
+async def whole(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
+    """The answer in one piece, put together here where the upstream sends events.
+
+    Raises Truncated, Garbled, UpstreamReported, Broken, TooLong.
+    """
+    read = connection.wire.whole
+    if read is None:
+        await _expect_events(connection)
+        passage = ticket.passage = connection.wire.passage()
+        assert isinstance(passage, ResponsePassage)
+        await _read(ticket, connection, watch, passage, _nowhere)
+        return Last(200, _JSON, passage.final())
+    body, content_type = await connection.exchange.whole(), connection.exchange.content_type
+    ticket.first_byte()
+    answer = (
+        read(content_type, body)
+        if len(body) < LARGE_BYTES
+        else await asyncio.to_thread(read, content_type, body)
+    )
+    ticket.ending.usage, ticket.ending.items = answer.usage, answer.items
+    ticket.ending.status, ticket.ending.status_code = Status.COMPLETED, 200
+    return Last(200, answer.content_type, answer.body)
+
+
+async def _nowhere(piece: bytes) -> None:
+    """Where the events of an answer go that is given in one piece."""
+
+
+async def _read(ticket: Ticket, connection: Connection, watch: Watch, passage: Passage, give: Give) -> bytes:
+    """Gives on what the passage lets through; the terminal event is what it returns."""
+    exchange, idle_seconds = connection.exchange, connection.target.timeouts.idle
+    ticket.follow(lambda: passage.output_tokens_estimate)
+    try:
+        while piece := await exchange.read():
+            if ticket.first_byte():
+                watch.expect_pieces(idle_seconds)
+            watch.heard()
+            if (frames := passage.splitter.feed(piece)) and (passed := passage.feed(frames)):
+                await give(passed)
+            if passage.finished:
+                break
+        if rest := passage.rest():
+            await give(rest)
+        marker = passage.end()
+    finally:
+        ticket.ending.usage = passage.usage
+        ticket.ending.output_tokens_estimate = passage.output_tokens_estimate
+    ticket.ending.status, ticket.ending.status_code = Status.COMPLETED, 200
+    return marker
+
+
+async def _expect_events(connection: Connection) -> None:
+    """Raises UpstreamReported, Garbled for an answer that is no stream of events."""
+    if connection.exchange.content_type != "text/event-stream":
+        error = read_error(await connection.exchange.whole())
+        raise UpstreamReported(error) if error else Garbled()

@@ -1,0 +1,174 @@
+"""What a Response goes on from: found, checked, and put before what its caller sends now.
+
+A Response is continued by `previous_response_id`, by a `conversation`, or on a connection that remembers its
+last one. What an upstream gets is everything that was said, and nothing to look up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from accounts import database
+from accounts.keys import Caller
+from proxy import call as calls
+from proxy import compaction
+from proxy.call import LARGE_BYTES, Call, Fields, InvalidBody
+from proxy.responses import items
+from proxy.usage import estimate_input
+from threads import history
+from threads.errors import NotFound
+from threads.history import NOTHING, Past, StoredItem
+from threads.item_ids import new_id, uuid_of
+
+Item = dict[str, Any]
+
+# An upstream never hears of them; what else it does not get, its dialect leaves out.
+_OURS = frozenset({"previous_response_id", "conversation", "background"})
+# Items of these types bear an id wherever they are sent (OpenAI API reference, input items, 2026-11); a
+# server that keeps nothing looks for any other's in vain.
+_BEAR_IDS = frozenset(
+    {"reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"}
+    | {"computer_call", "local_shell_call", "mcp_call", "mcp_list_tools", "mcp_approval_request"}
+)
+
+
+class PreviousResponseNotFound(Exception):
+    """There is no such Response to go on from: not here, not any more, or not this caller's."""
+
+
+class Local:
+    """What a connection remembers of its last Response that is stored nowhere (Responses over WebSocket)."""
+
+    def __init__(self) -> None:
+        self._id = ""
+        self._said: tuple[Item, ...] = ()
+
+    def said(self, response_id: str) -> tuple[Item, ...] | None:
+        """All that was said up to that Response; None when it is not the last one here."""
+        return self._said if response_id == self._id else None
+
+    def remember(self, response_id: str, said: tuple[Item, ...]) -> None:
+        self._id, self._said = response_id, said
+
+    def forget(self) -> None:
+        self._id, self._said = "", ()
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a Response goes on from: where that is stored, what was said, and what its caller sends now."""
+
+    past: Past
+    said: tuple[Item, ...]
+    given: tuple[Item, ...]
+
+    @property
+    def unstored(self) -> tuple[Item, ...]:
+        """What is stored with the Response: that its caller sent, and what was said but stored nowhere."""
+        return self.given if self.past.thread_id else (*self.said, *self.given)
+
+
+async def look_back(call: Call, caller: Caller, local: Local) -> Before:
+    """What the call goes on from.
+
+    Raises InvalidBody, PreviousResponseNotFound, NotContinuable, NotFound, PastTooLarge, DatabaseUnavailable.
+    """
+    given = await _given(call, caller)
+    previous = calls.string(call.fields, "previous_response_id")
+    if previous and (said := local.said(previous)) is not None:
+        before = Before(NOTHING, said, given)
+    else:
+        past = await _past(previous, _conversation(call.fields), caller)
+        before = Before(past, tuple(_item(stored) for stored in past.items), given)
+    if (call_id := items.unanswered([*before.said, *given])) is not None:
+        raise InvalidBody(f"No tool call found for function call output with call_id {call_id}.", "input")
+    return before
+
+
+def with_history(call: Call, before: Before, tenant_id: UUID) -> Call:
+    """The call with all that was said in its input, and nothing left to look up."""
+    fields = {name: member for name, member in call.fields.items() if name not in _OURS}
+    whole = (*before.said, *before.given)
+    sent = [_sent(item, tenant_id) for item in whole if _says_something(item)]
+    fields["input"] = msgspec.Raw(msgspec.json.encode(sent))
+    return replace(call, fields=fields, input_tokens_estimate=estimate_input(msgspec.json.encode(fields)))
+
+
+async def _given(call: Call, caller: Caller) -> tuple[Item, ...]:
+    """What the caller sends now; in place of references what they refer to."""
+    raw = call.fields.get("input")
+    if raw is None or bytes(raw) == b"null":
+        return ()
+    inline = len(raw) < LARGE_BYTES
+    given = items.input_items(raw) if inline else await asyncio.to_thread(items.input_items, raw)
+    wanted = [item["id"] for item in given if item["type"] == "item_reference"]
+    if not wanted:
+        return tuple(given)
+    keys = {_known(id_, "item") for id_ in wanted}
+    stored = (await database.run(history.items_by_id, caller.tenant_id, keys)).values()
+    found = {each.id: _item(each) for each in stored}
+    if not found.keys() >= set(wanted):
+        raise NotFound("item")
+    return tuple(found[item["id"]] if item["type"] == "item_reference" else item for item in given)
+
+
+def _item(stored: StoredItem) -> Item:
+    document: Item = msgspec.json.decode(stored.data)
+    return {**document, "id": stored.id}
+
+
+async def _past(previous: str | None, conversation: str | None, caller: Caller) -> Past:
+    if previous:
+        try:
+            return await database.run(
+                history.past_of_response, caller.tenant_id, _known(previous, "response")
+            )
+        except NotFound:
+            raise PreviousResponseNotFound from None
+    if conversation:
+        thread_id = _known(conversation, "conversation")
+        return await database.run(history.past_of_conversation, caller.tenant_id, thread_id)
+    return NOTHING
+
+
+def _known(public_id: str, what: str) -> UUID:
+    """The key in an id. Raises NotFound for an id that is none of ours."""
+    known = uuid_of(public_id)
+    if known is None:
+        raise NotFound(what)
+    return known
+
+
+def _conversation(fields: Fields) -> str | None:
+    """The conversation's id: the member is that, or an object with it. Raises InvalidBody."""
+    raw = fields.get("conversation")
+    given: Any = msgspec.json.decode(raw) if raw is not None else None
+    if isinstance(given, dict):
+        given = given.get("id")
+    if given is not None and not isinstance(given, str):
+        raise InvalidBody("'conversation' must be an id, or an object with one.", "conversation")
+    return given
+
+
+def _says_something(item: Item) -> bool:
+    """Reasoning of which there is only the summary says nothing to a model."""
+    return item["type"] != "reasoning" or bool(item.get("encrypted_content") or item.get("content"))
+
+
+def _sent(item: Item, tenant_id: UUID) -> Item:
+    """An item as upstreams get it: with an id where it needs one, and then one of ours.
+
+    Raises InvalidBody for a compaction that is not from here.
+    """
+    if item["type"] == "compaction":
+        return compaction.opened(item, tenant_id)
+    sent = {name: member for name, member in item.items() if name != "id"}
+    if item["type"] in _BEAR_IDS:
+        given = item.get("id")
+        sent["id"] = given if isinstance(given, str) and uuid_of(given) else new_id(item["type"])
+    return sent

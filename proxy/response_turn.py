@@ -1,0 +1,167 @@
+"""The turn of a Response: what it goes on from is put before its input; what it says is stored.
+
+Input and output are stored together, when the Response has ended; one that can be followed has its row before
+that, and every event of it is in the log before its caller has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
+
+import msgspec
+
+from accounts import database
+from accounts.ids import created_at, uuid7
+from accounts.keys import Caller
+from proxy import call as calls
+from proxy import endings, sse
+from proxy.admission import Ticket
+from proxy.before import Before, Item, Local, look_back, with_history
+from proxy.call import Call
+from proxy.event_log import EventLog
+from proxy.http import NOBODY, Last, Reply, Request
+from proxy.passage import ResponsePassage
+from proxy.responses import items, shape
+from proxy.turns import Turn
+from threads import history, responses
+from threads.errors import NotFound
+from threads.history import CONTINUABLE, NewItem
+from threads.item_ids import uuid_of
+from threads.responses import Begun, Finished
+
+
+async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> Turn:
+    """A Response's turn. Raises InvalidBody, PreviousResponseNotFound, NotFound, DatabaseUnavailable."""
+    return await take_locally(call, caller, log, Local())
+
+
+async def take_locally(call: Call, caller: Caller, log: EventLog, local: Local) -> Turn:
+    """As `take`, on a connection that remembers its last Response."""
+    before = await look_back(call, caller, local)
+    stateless = with_history(call, before, caller.tenant_id)
+    stores = calls.boolean(call.asked, "store", default=True)
+    return ResponseTurn(replace(stateless, kept=stores), caller, before, log=log, local=local)
+
+
+async def take_count(call: Call, caller: Caller, request: Request, log: EventLog) -> Turn:
+    """The turn of counting what a Response would be asked: it reads, and keeps nothing."""
+    return Turn(with_history(call, await look_back(call, caller, Local()), caller.tenant_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a Response ended: the object that its caller sees, what it said, with what the caller does not see
+    of it, and the events that told its end."""
+
+    body: Item
+    output: tuple[Item, ...]
+    events: bytes
+
+    @classmethod
+    def of(cls, last: Last, ticket: Ticket) -> Ended | None:
+        """None where no Response came of the call."""
+        passage = ticket.passage
+        if not ticket.call.stream:
+            if last.status != 200:
+                return None
+            items = passage.items if isinstance(passage, ResponsePassage) else ticket.ending.items
+            return cls(msgspec.json.decode(last.body), tuple(items), b"")
+        if not isinstance(passage, ResponsePassage):
+            return None
+        events = endings.cancelled(ticket) if last is NOBODY else last.body
+        told = [msgspec.json.decode(sse.data(event)) for event in sse.split(events)]
+        return cls(told[-1]["response"], tuple(passage.items), events)
+
+    @property
+    def continuable(self) -> bool:
+        return self.body["status"] in CONTINUABLE
+
+
+class ResponseTurn(Turn):
+    """One Response's."""
+
+    def __init__(self, call: Call, caller: Caller, before: Before, *, log: EventLog, local: Local) -> None:
+        super().__init__(call)
+        self.stores = calls.boolean(call.asked, "store", default=True)
+        self.goes_on = self.stores and call.stream and caller.continue_dropped
+        self._caller = caller
+        self._before = before
+        self._log = log
+        self._local = local
+        self._begun = False
+
+    async def open(self, ticket: Ticket, reply: Reply) -> None:
+        """Its row, so that it can be followed; a caller hears of no event that is not in the log."""
+        if not self.stores:
+            return
+        await database.run(responses.begin, self._caller.tenant_id, self._row(ticket))
+        self._begun = True
+        reply.log = partial(self._log.append, ticket.id)
+
+    async def keep(self, last: Last, ticket: Ticket, reply: Reply) -> Last:
+        ended = Ended.of(last, ticket)
+        if ended is None:
+            return last
+        try:
+            await asyncio.shield(self._keep(ended, ticket))
+        except (database.DatabaseUnavailable, NotFound) as error:
+            return endings.fail(error, ticket, reply)
+        return last
+
+    async def _keep(self, ended: Ended, ticket: Ticket) -> None:
+        await database.run(self._store, ended, ticket)
+        if not self.stores and ended.continuable:
+            before = self._before
+            self._local.remember(ended.body["id"], (*before.said, *before.given, *ended.output))
+        if self._begun:
+            await self._log.end(ticket.id, ended.events)
+
+    def _store(self, ended: Ended, ticket: Ticket) -> None:
+        """A database job. A conversation gets what was said in it, whether the Response is stored or not."""
+        tenant_id, past = self._caller.tenant_id, self._before.past
+        output = tuple(_new_item(item, uuid_of(item["id"])) for item in ended.output)
+        finished = Finished(ended.body["status"], msgspec.json.encode(ended.body), output)
+        if self._begun:
+            responses.finish(tenant_id, ticket.id, finished)
+        elif self.stores:
+            responses.record(tenant_id, self._row(ticket), finished)
+        elif past.thread_id is not None and past.conversation and ended.continuable:
+            said = (*map(_new_item, self._before.given), *output)
+            kept_for = self._caller.retention_days
+            history.append_to_conversation(tenant_id, past.thread_id, said, retention_days=kept_for)
+
+    def _row(self, ticket: Ticket) -> Begun:
+        """The row of the Response as it begins."""
+        call, began = self.call, created_at(ticket.id)
+        body = shape.skeleton(f"resp_{ticket.id.hex}", call.model, call.asked, began)
+        return Begun(
+            id=ticket.id,
+            model=call.model,
+            body=msgspec.json.encode(body),
+            created_at=datetime.fromtimestamp(began, UTC),
+            retention_days=self._caller.retention_days,
+            past=self._before.past,
+            input=tuple(map(_new_item, self._before.unstored)),
+            metadata=calls.metadata(call.asked),
+            user=_end_user(call),
+            user_id=self._caller.user_id,
+            api_key_id=self._caller.api_key_id,
+            security_key_id=self._caller.security_key_id,
+            worker_id=ticket.worker_id,
+        )
+
+
+def _new_item(item: Item, id_: UUID | None = None) -> NewItem:
+    """An item as it is stored: under an id of its own, whatever id its caller had for it."""
+    data = msgspec.json.encode({name: member for name, member in item.items() if name != "id"})
+    role = item["role"] if item["type"] == "message" else ""
+    return NewItem(item["type"], data, role=role, text=items.search_text(item), id=id_ or uuid7())
+
+
+def _end_user(call: Call) -> str:
+    """Whom the caller says that it calls for."""
+    return calls.string(call.asked, "safety_identifier") or calls.string(call.asked, "user") or ""
