@@ -51,7 +51,8 @@ def whole(answer_id: str, model: str, asked: Fields, created_at: int, body: byte
     if "output" not in answered:
         raise UpstreamReported(error) if (error := read_error(body)) else Garbled()
     names = Names(answer_id, model, asked, created_at)
-    made = names.response(value(msgspec.Raw(msgspec.json.encode(without_private(answered))), Document))
+    document = value(msgspec.Raw(msgspec.json.encode(without_private(answered))), Document)
+    made = names.response({"status": "completed", **document})
     return Whole(msgspec.json.encode(made), usage.read(made["usage"]), names.items)
 
 
@@ -86,9 +87,9 @@ class Names:
     def response(self, answered: Document) -> Document:
         """The whole object. One whose server left the output out has what was told as it came."""
         made = shape.complete_response(answered, self.begun)
-        output = made["output"] if isinstance(made["output"], list) else []
-        if output:
-            given = [item for item in output if isinstance(item, dict)]
+        output = answered.get("output")
+        given = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
+        if given:
             self.items = [self.item(item, place, "completed") for place, item in enumerate(given)]
         made["output"] = [self.shown(item) for item in self.items] if self._ended(made) else []
         if made["status"] == "completed" and made["completed_at"] is None:
