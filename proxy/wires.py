@@ -114,7 +114,7 @@ def speak(call: Call, target: Target, request_id: str, findings: Findings) -> Wi
 
 
 def _over_chat(call: Call, target: Target, request_id: str) -> Wire:
-    fields = to_chat({**call.fields, "stream": msgspec.Raw(b"true")})
+    fields = to_chat(call.fields, target.upstream)
     chat = replace(call, endpoint="chat.completions", path="/chat/completions", stream=True, fields=fields)
     here = partial(canned.open_demo, chat) if target.dialect == "demo" else None
     return Wire(chat, partial(ChatToResponses, *_named(call, request_id)), None, here)

@@ -4,14 +4,15 @@ only, and at one that speaks Responses. Pure.
 The fields are those of OpenAI's API reference ("Create a model response", version 2.3.0) and of the Open
 Responses specification (2026-04-24). A field in neither goes upstream as it is: servers such as vLLM take
 sampling options of their own. A field that is null asks for nothing.
+
+`to_chat` goes by the column for Chat. The other is what proxy/before.py, proxy/wires.py and the dialect come
+to; tests hold them to it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-
-import msgspec
 
 from proxy.call import Fields, NotOffered
 
@@ -43,9 +44,11 @@ FIELDS: dict[str, Field] = {
     "conversation": Field(DROPPED, DROPPED, "Its items come from the gateway's store, as `input`."),
     "frequency_penalty": Field(KEPT, KEPT, "The same in both languages."),
     "include": Field(
-        MAPPED, MAPPED, "Chat: logprobs; what else there is belongs to hosted tools. Native: see to_native."
+        MAPPED,
+        MAPPED,
+        "Chat: logprobs; the rest is of hosted tools. Native: encrypted reasoning too, if kept.",
     ),
-    "input": Field(MAPPED, KEPT, "Chat: messages. It holds the whole history by then."),
+    "input": Field(MAPPED, MAPPED, "Chat: messages. Native: items. Both with all that was said before."),
     "instructions": Field(MAPPED, KEPT, "Chat: the first system message."),
     "max_output_tokens": Field(MAPPED, KEPT, "Chat: max_tokens, which every server knows."),
     "max_tool_calls": Field(DROPPED, KEPT, "It counts calls of hosted tools, and Chat has none."),
@@ -55,7 +58,9 @@ FIELDS: dict[str, Field] = {
     "parallel_tool_calls": Field(MAPPED, KEPT, "Chat: the same, but only beside tools."),
     "presence_penalty": Field(KEPT, KEPT, "The same in both languages."),
     "previous_response_id": Field(DROPPED, DROPPED, "Its items come from the gateway's store, as `input`."),
-    "prompt": Field(REFUSED, REFUSED, "It names an object in the upstream's account, which tenants share."),
+    "prompt": Field(
+        REFUSED, REFUSED, "It names an object in an account that tenants share; a tenant's own gets it."
+    ),
     "prompt_cache_key": Field(KEPT, KEPT, "The same in both languages."),
     "prompt_cache_options": Field(KEPT, KEPT, "The same in both languages."),
     "prompt_cache_retention": Field(KEPT, KEPT, "The same in both languages."),
@@ -83,7 +88,6 @@ FIELDS: dict[str, Field] = {
 
 # Chat's own fields that would ask for an answer of a shape that a Response has no place for.
 CHAT_ONLY = frozenset({"messages", "n", "functions", "function_call", "modalities", "audio", "logprobs"})
-_ENCRYPTED = "reasoning.encrypted_content"
 
 
 def asked(fields: Fields) -> Fields:
@@ -91,36 +95,13 @@ def asked(fields: Fields) -> Fields:
     return {name: raw for name, raw in fields.items() if bytes(raw) != b"null"}
 
 
-def kept(fields: Fields, treatments: dict[str, Treatment]) -> Fields:
-    """The fields that go on as they are: the kept and the unknown ones. Raises NotOffered."""
+def kept_for_chat(fields: Fields) -> Fields:
+    """The fields that go on to Chat as they are: the kept and the unknown ones. Raises NotOffered."""
     for name in fields:
-        if treatments.get(name) is REFUSED:
+        if name in FIELDS and FIELDS[name].chat is REFUSED:
             raise NotOffered(f"'{name}' is not offered here. {FIELDS[name].why}", name)
-    return {name: raw for name, raw in fields.items() if treatments.get(name, KEPT) is KEPT}
-
-
-CHAT = {name: field.chat for name, field in FIELDS.items()}
-NATIVE = {name: field.native for name, field in FIELDS.items()}
-
-
-def to_native(fields: Fields) -> Fields:
-    """The create request as an upstream gets it that speaks Responses, given one whose `input` holds the
-    history: nothing is stored there, and encrypted reasoning is asked for, since the next call needs it.
-
-    Raises NotOffered for what names an object in the upstream's account.
-    """
-    wanted = asked(fields)
-    included = [raw for raw in _array(wanted.get("include")) if bytes(raw) != b'"%b"' % _ENCRYPTED.encode()]
-    included.append(msgspec.Raw(msgspec.json.encode(_ENCRYPTED)))
     return {
-        **kept(wanted, NATIVE),
-        "include": msgspec.Raw(msgspec.json.encode(included)),
-        "store": msgspec.Raw(b"false"),
+        name: raw
+        for name, raw in fields.items()
+        if name not in CHAT_ONLY and (name not in FIELDS or FIELDS[name].chat is KEPT)
     }
-
-
-def _array(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
-    try:
-        return msgspec.json.decode(raw, type=list[msgspec.Raw]) if raw is not None else []
-    except msgspec.ValidationError:
-        return []

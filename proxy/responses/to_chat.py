@@ -43,7 +43,7 @@ def to_chat(fields: Fields, upstream: str = "") -> Fields:
     field, tool or part that Chat has no form for; InvalidBody for one that is of the wrong shape.
     """
     wanted = table.asked(fields)
-    chat = {name: raw for name, raw in table.kept(wanted, table.CHAT).items() if name not in table.CHAT_ONLY}
+    chat = table.kept_for_chat(wanted)
     where = f"the upstream '{upstream}'" if upstream else "this model's upstream"
     for names, translate in MAPPINGS.items():
         made = translate({name: wanted[name] for name in names if name in wanted}, where)
