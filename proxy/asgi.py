@@ -18,7 +18,7 @@ from accounts.errors import ApiError
 from accounts.ids import uuid7
 from accounts.keys import KeyCache
 from accounts.redis_limits import RedisLimiter
-from proxy import compact_turn, errors, response_turn
+from proxy import chat_turn, compact_turn, errors, response_turn
 from proxy.endpoints import audio, chat, embeddings, limits, models, responses
 from proxy.endpoints.endpoint import Endpoint, audio_endpoint
 from proxy.event_log import EventLog, MemoryEventLog
@@ -34,7 +34,7 @@ from proxy.routing import Routing
 from proxy.upstream import Upstreams
 
 POSTS: dict[str, Endpoint] = {
-    "/chat/completions": Endpoint(chat.parse_chat),
+    "/chat/completions": Endpoint(chat.parse_chat, take=chat_turn.take),
     "/completions": Endpoint(chat.parse_completions),
     "/embeddings": Endpoint(embeddings.parse),
     "/responses": Endpoint(responses.parse, take=response_turn.take),
@@ -161,7 +161,8 @@ async def _refuse(error: Exception, request: Request, reply: Reply) -> None:
 
 _EXPOSED = (
     b"x-request-id, openai-processing-ms, retry-after, "
-    b"x-tollgate-idempotent-replay, x-tollgate-original-request-id"
+    b"x-tollgate-idempotent-replay, x-tollgate-original-request-id, "
+    b"x-gptoss-thread-id, x-gptoss-user-id"
 )
 CORS: tuple[Header, ...] = (
     (b"access-control-allow-origin", settings.CORS_ORIGIN.encode()),

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from accounts import database
+from accounts.ids import uuid7
 from accounts.keys import Caller
 from proxy import call as calls
 from proxy import compaction
@@ -22,7 +23,7 @@ from proxy.responses import items
 from proxy.usage import estimate_input
 from threads import history
 from threads.errors import NotFound
-from threads.history import NOTHING, Past, StoredItem
+from threads.history import NOTHING, NewItem, Past, StoredItem
 from threads.item_ids import new_id, uuid_of
 
 Item = dict[str, Any]
@@ -109,7 +110,7 @@ async def _given(call: Call, caller: Caller) -> tuple[Item, ...]:
     wanted = [item["id"] for item in given if item["type"] == "item_reference"]
     if not wanted:
         return tuple(given)
-    keys = {_known(id_, "item") for id_ in wanted}
+    keys = {known_id(id_, "item") for id_ in wanted}
     stored = (await database.run(history.items_by_id, caller.tenant_id, keys)).values()
     found = {each.id: _item(each) for each in stored}
     if not found.keys() >= set(wanted):
@@ -126,17 +127,17 @@ async def _past(previous: str | None, conversation: str | None, caller: Caller) 
     if previous:
         try:
             return await database.run(
-                history.past_of_response, caller.tenant_id, _known(previous, "response")
+                history.past_of_response, caller.tenant_id, known_id(previous, "response")
             )
         except NotFound:
             raise PreviousResponseNotFound from None
     if conversation:
-        thread_id = _known(conversation, "conversation")
+        thread_id = known_id(conversation, "conversation")
         return await database.run(history.past_of_conversation, caller.tenant_id, thread_id)
     return NOTHING
 
 
-def _known(public_id: str, what: str) -> UUID:
+def known_id(public_id: str, what: str) -> UUID:
     """The key in an id. Raises NotFound for an id that is none of ours."""
     known = uuid_of(public_id)
     if known is None:
@@ -172,3 +173,16 @@ def _sent(item: Item, tenant_id: UUID) -> Item:
         given = item.get("id")
         sent["id"] = given if isinstance(given, str) and uuid_of(given) else new_id(item["type"])
     return sent
+
+
+def new_item(item: Item, id_: UUID | None = None) -> NewItem:
+    """An item as it is stored: under an id of its own, whatever id its caller had for it."""
+    data = msgspec.json.encode({name: member for name, member in item.items() if name != "id"})
+    role = item["role"] if item["type"] == "message" else ""
+    return NewItem(item["type"], data, role=role, text=items.search_text(item), id=id_ or uuid7())
+
+
+def end_user(call: Call) -> str:
+    """Whom the caller says that it calls for; "" when it does not."""
+    asked = call.asked or call.fields
+    return calls.string(asked, "safety_identifier") or calls.string(asked, "user") or ""

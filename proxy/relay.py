@@ -82,6 +82,7 @@ class Relay:
             limits=self.limits,
             claim=claim,
         )
+        reply.add(turn.headers())
         last = NOBODY
         watch = Watch(
             request,

@@ -10,26 +10,25 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from uuid import UUID
 
 import msgspec
 
 from accounts import database
-from accounts.ids import created_at, uuid7
+from accounts.ids import created_at
 from accounts.keys import Caller
 from proxy import call as calls
 from proxy import endings, sse
 from proxy.admission import Ticket
-from proxy.before import Before, Item, Local, look_back, with_history
+from proxy.before import Before, Item, Local, end_user, look_back, new_item, with_history
 from proxy.call import Call
 from proxy.event_log import EventLog
 from proxy.http import NOBODY, Last, Reply, Request
 from proxy.passage import ResponsePassage
-from proxy.responses import items, shape
+from proxy.responses import shape
 from proxy.turns import Turn
 from threads import history, responses
 from threads.errors import NotFound
-from threads.history import CONTINUABLE, NewItem
+from threads.history import CONTINUABLE
 from threads.item_ids import uuid_of
 from threads.responses import Begun, Finished
 
@@ -123,14 +122,14 @@ class ResponseTurn(Turn):
     def _store(self, ended: Ended, ticket: Ticket) -> None:
         """A database job. A conversation gets what was said in it, whether the Response is stored or not."""
         tenant_id, past = self._caller.tenant_id, self._before.past
-        output = tuple(_new_item(item, uuid_of(item["id"])) for item in ended.output)
+        output = tuple(new_item(item, uuid_of(item["id"])) for item in ended.output)
         finished = Finished(ended.body["status"], msgspec.json.encode(ended.body), output)
         if self._begun:
             responses.finish(tenant_id, ticket.id, finished)
         elif self.stores:
             responses.record(tenant_id, self._row(ticket), finished)
         elif past.thread_id is not None and past.conversation and ended.continuable:
-            said = (*map(_new_item, self._before.given), *output)
+            said = (*map(new_item, self._before.given), *output)
             kept_for = self._caller.retention_days
             history.append_to_conversation(tenant_id, past.thread_id, said, retention_days=kept_for)
 
@@ -145,23 +144,11 @@ class ResponseTurn(Turn):
             created_at=datetime.fromtimestamp(began, UTC),
             retention_days=self._caller.retention_days,
             past=self._before.past,
-            input=tuple(map(_new_item, self._before.unstored)),
+            input=tuple(map(new_item, self._before.unstored)),
             metadata=calls.metadata(call.asked),
-            user=_end_user(call),
+            user=end_user(call),
             user_id=self._caller.user_id,
             api_key_id=self._caller.api_key_id,
             security_key_id=self._caller.security_key_id,
             worker_id=ticket.worker_id,
         )
-
-
-def _new_item(item: Item, id_: UUID | None = None) -> NewItem:
-    """An item as it is stored: under an id of its own, whatever id its caller had for it."""
-    data = msgspec.json.encode({name: member for name, member in item.items() if name != "id"})
-    role = item["role"] if item["type"] == "message" else ""
-    return NewItem(item["type"], data, role=role, text=items.search_text(item), id=id_ or uuid7())
-
-
-def _end_user(call: Call) -> str:
-    """Whom the caller says that it calls for."""
-    return calls.string(call.asked, "safety_identifier") or calls.string(call.asked, "user") or ""

@@ -12,7 +12,7 @@ from accounts.keys import Caller
 from proxy.admission import Ticket
 from proxy.call import Call
 from proxy.event_log import EventLog
-from proxy.http import Last, Reply, Request
+from proxy.http import Header, Last, Reply, Request
 
 
 class Turn:
@@ -22,6 +22,10 @@ class Turn:
 
     def __init__(self, call: Call) -> None:
         self.call = call
+
+    def headers(self) -> tuple[Header, ...]:
+        """What its answer bears in any case."""
+        return ()
 
     async def open(self, ticket: Ticket, reply: Reply) -> None:
         """Before the first piece of a stream. Raises DatabaseUnavailable."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from accounts.ids import uuid7
 from accounts.tenancy import tenant_scope
 from threads.history import (
     NewItem,
@@ -44,11 +45,13 @@ def create(
     retention_days: int | None,
     user: str = "",
     title: str = "",
+    id: UUID | None = None,
 ) -> Thread:
     """A new conversation. `metadata` went through `check_metadata`. Raises TooManyItems."""
     _check_number(items)
     with tenant_scope(tenant_id):
         thread = Thread(
+            id=id or uuid7(),
             tenant_id=tenant_id,
             conversation=True,
             end_user=kept_text(user, LONGEST_USER),

@@ -30,6 +30,7 @@ def _call(endpoint: str, path: str, body: bytes, fields: Fields) -> tuple[Call, 
         fields=fields,
         input_tokens_estimate=estimate_input(body),
         shows_usage=_asks_usage(fields),
+        asked=fields,
     )
     return made, call.string(fields, "security_key")
 
