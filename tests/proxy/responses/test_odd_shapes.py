@@ -102,7 +102,7 @@ def altered(draw: st.DrawFn, document: Any) -> Any:
     return made
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(altered(REQUEST))
 def test_a_request_is_translated_or_refused_by_the_place(request: Document) -> None:
     wanted = fields(**request)
@@ -121,7 +121,7 @@ def test_a_request_is_translated_or_refused_by_the_place(request: Document) -> N
     assert made.end()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(altered(REQUEST["input"]))
 def test_what_is_an_input_can_be_told_as_messages(given_input: object) -> None:
     try:
@@ -134,7 +134,7 @@ def test_what_is_an_input_can_be_told_as_messages(given_input: object) -> None:
     assert messages_of(items_of(messages)) == messages_of(items_of(messages_of(items_of(messages))))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(altered(MESSAGES))
 def test_messages_that_are_items_stay_what_they_are(messages: list[Document]) -> None:
     try:
@@ -153,7 +153,7 @@ CHUNKS = [
 ]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_a_chunk_is_read_or_garbled(data: st.DataObject) -> None:
     chunks = data.draw(st.lists(st.sampled_from(CHUNKS).flatmap(altered), max_size=4))
