@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import warnings
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -27,11 +26,10 @@ from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
 from accounts import changes, database  # noqa: E402
-from gateway import health, housekeeping  # noqa: E402
+from gateway import celery, health, housekeeping  # noqa: E402
+from gateway.jobs import keep_running  # noqa: E402
 from proxy import asgi as relay  # noqa: E402
 from proxy.responses_socket import ResponsesSocket, no_such_socket  # noqa: E402
-
-_RESTART_SECONDS = 1
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +48,8 @@ class Application:
         self._started = False
         self._starting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._making: asyncio.Task[None] | None = None
+        self._drained: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -72,12 +72,25 @@ class Application:
             if self._started:
                 return
             await relay.start()
+            if settings.REDIS_URL:
+                relay.PLANE.runner.tell = celery.tell_of_responses
             for job in (changes.watch, housekeeping.run_for_ever):
-                self._tasks.append(asyncio.create_task(_keep_running(job), name=job.__qualname__))
+                self._tasks.append(asyncio.create_task(keep_running(job), name=job.__qualname__))
+            self._making = asyncio.create_task(keep_running(relay.PLANE.runner.run), name="runner")
             self._started = True
+
+    def drain(self) -> None:
+        """Called when this process is told to stop: it makes no more responses in the background, and those
+        that it makes have as long as the calls."""
+        if self._drained is None and self._making is not None:
+            self._making.cancel()
+            self._drained = asyncio.create_task(relay.PLANE.runner.stop(settings.DRAIN_SECONDS))
 
     async def stop(self) -> None:
         """Called when the last call has ended, or was told to."""
+        self.drain()
+        if self._drained is not None:
+            await self._drained
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -87,21 +100,11 @@ class Application:
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()  # lifespan.startup
         await self.start()
-        health.readiness.fail_first(settings.SHUTDOWN_DELAY_SECONDS)
+        health.readiness.fail_first(settings.SHUTDOWN_DELAY_SECONDS, self.drain)
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _keep_running(job: Callable[[], Awaitable[None]]) -> None:
-    """An outer edge: a job that fails is logged and begun again, never missed in silence."""
-    while True:
-        try:
-            await job()
-        except Exception:
-            logger.exception("%s failed; it is begun again", job.__qualname__)
-        await asyncio.sleep(_RESTART_SECONDS)
 
 
 application = Application()

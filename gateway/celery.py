@@ -1,20 +1,25 @@
-"""The Celery application: the same housekeeping as the serving processes', in processes of its own.
+"""The Celery application: what serving processes do beside their calls, in processes of its own.
 
     celery -A gateway worker --pool threads --concurrency 2
     celery -A gateway beat
 
-Its one job is idempotent and carries nothing: lost or run twice, it does no harm. So messages are
-acknowledged when they are taken, expire before the next of their kind is sent, and leave no result.
+There are two queues: `housekeeping`, which beat fills, and `background`, for responses that wait to be made.
+A worker takes from both, or with `-Q` from one. The jobs are idempotent and carry nothing: lost or run twice,
+they do no harm. So messages are acknowledged when they are taken, expire soon, and leave no result.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from typing import Any
 
 import django
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready, worker_shutdown
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
 django.setup()  # before the models are imported
@@ -24,9 +29,16 @@ from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 
 from accounts.changes import Installation  # noqa: E402
 from gateway import housekeeping  # noqa: E402
+from gateway.workshop import Workshop  # noqa: E402
 from proxy import tasks  # noqa: E402
 
+HOUSEKEEPING, BACKGROUND = "housekeeping", "background"
+MESSAGE_SECONDS = 5
+
+logger = logging.getLogger(__name__)
+
 app = Celery("tollgate")
+workshop = Workshop()
 
 
 @app.add_defaults  # type: ignore[untyped-decorator]
@@ -46,7 +58,9 @@ def configuration() -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "result_backend": None,
         "task_ignore_result": True,
-        "task_default_queue": "housekeeping",
+        "task_default_queue": HOUSEKEEPING,
+        "task_queues": [Queue(name) for name in (HOUSEKEEPING, BACKGROUND)],  # type: ignore[no-untyped-call]
+        "task_routes": {"gateway.make_responses": {"queue": BACKGROUND}},
         "worker_prefetch_multiplier": 1,
         "timezone": "UTC",
         "beat_scheduler": "celery.beat:Scheduler",  # in memory: the job is due at once after a restart
@@ -65,6 +79,38 @@ def housekeep() -> None:
     """That it ran at all is noted first: while it is, serving processes step back."""
     housekeeping.celery_was_here()
     tasks.housekeeping()
+
+
+@app.task(name="gateway.make_responses")  # type: ignore[untyped-decorator]
+def make_responses() -> None:
+    """A response waits: the loop of this worker claims it, if nobody else has."""
+    workshop.wake()
+
+
+async def tell_of_responses() -> None:
+    """Has a worker look for what waits. Off the loop, for the broker may take its time; where it is away,
+    workers look by themselves."""
+    await asyncio.to_thread(_tell)
+
+
+def _tell() -> None:
+    try:
+        make_responses.apply_async(expires=MESSAGE_SECONDS, retry=False)
+    except OperationalError as error:
+        logger.warning("Celery was not told of a response (%s).", type(error).__name__)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def open_workshop(sender: Any, **_: object) -> None:
+    """A worker that takes from the queue of responses makes them, from its start on."""
+    if BACKGROUND in sender.app.amqp.queues.consume_from:
+        workshop.open()
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def close_workshop(**_: object) -> None:
+    """After the worker's last task."""
+    workshop.close()
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -42,10 +43,11 @@ class Readiness:
             return [*missing, "database"]
         return missing if self._migrated else [*missing, "migrations"]
 
-    def fail_first(self, delay_seconds: float) -> None:
+    def fail_first(self, delay_seconds: float, drain: Callable[[], None]) -> None:
         """From the next SIGTERM on, be unready for `delay_seconds` before the server acts on it.
 
-        Load balancers stop sending new calls in that time. A second signal is acted on at once.
+        Load balancers stop sending new calls in that time. A second signal is acted on at once. `drain` is
+        called with the first.
         """
         loop = asyncio.get_running_loop()
         server = signal.getsignal(signal.SIGTERM)
@@ -56,6 +58,7 @@ class Readiness:
             if self.draining:
                 server(number, frame)
             self.draining = True
+            loop.call_soon_threadsafe(drain)
             loop.call_soon_threadsafe(loop.call_later, delay_seconds, server, number, None)
 
         signal.signal(signal.SIGTERM, on_signal)

@@ -92,6 +92,7 @@ class Ticket:
         self._limits = limits
         self._reservation = reservation
         self._claim = claim
+        self._withdrawn = False
         self._started = time.monotonic()
 
     def follow(self, tokens_so_far: Callable[[], int]) -> None:
@@ -107,6 +108,10 @@ class Ticket:
         self.ending.first_byte_milliseconds = self._elapsed_milliseconds()
         return True
 
+    def withdraw(self) -> None:
+        """It will leave no record: whoever withdraws it removed its open row, for the call is made again."""
+        self._withdrawn = True
+
     async def settle(self, last: Last, began: int | None) -> None:
         """Returns once the usage record is in the database, or safe on disk; and with it the answer, where
         its caller may ask for it again: `last`, or the stream that `began` with that status and ends so.
@@ -117,7 +122,8 @@ class Ticket:
             ending = self.ending
             kept["idempotency"] = self._claim.settled(ending.status, ending.status_code, last, began)
         try:
-            await asyncio.shield(self._ledger.settle(self.record | kept))
+            if not self._withdrawn:
+                await asyncio.shield(self._ledger.settle(self.record | kept))
         finally:
             if self._reservation is not None:
                 tokens = (self.record["input_tokens"] or 0) + (self.record["output_tokens"] or 0)

@@ -18,10 +18,12 @@ from accounts.errors import ApiError
 from accounts.ids import uuid7
 from accounts.keys import KeyCache
 from accounts.redis_limits import RedisLimiter
-from proxy import chat_turn, compact_turn, errors, response_turn
+from proxy import background_turn, chat_turn, compact_turn, errors, response_turn
+from proxy.background import Runner
 from proxy.endpoints import audio, chat, embeddings, limits, models, responses
 from proxy.endpoints.endpoint import Endpoint, audio_endpoint
 from proxy.event_log import EventLog, MemoryEventLog
+from proxy.following import Following
 from proxy.heartbeat import Heartbeat, count_living
 from proxy.http import MAX_HEADER_BYTES, ClientLeft, Header, Receive, Reply, Request, Scope, Send
 from proxy.intake import Held
@@ -37,7 +39,7 @@ POSTS: dict[str, Endpoint] = {
     "/chat/completions": Endpoint(chat.parse_chat, take=chat_turn.take),
     "/completions": Endpoint(chat.parse_completions),
     "/embeddings": Endpoint(embeddings.parse),
-    "/responses": Endpoint(responses.parse, take=response_turn.take),
+    "/responses": Endpoint(responses.parse, take=background_turn.take),
     "/responses/input_tokens": Endpoint(responses.parse_count, take=response_turn.take_count),
     "/responses/compact": Endpoint(responses.parse_compact, take=compact_turn.take),
     "/audio/transcriptions": audio_endpoint(audio.parse_transcription),
@@ -62,10 +64,15 @@ def claims(path: str) -> bool:
 
 
 class Plane:
-    """The relay of this process, from `start` to `stop`."""
+    """The relay of this process, from `start` to `stop`. `kind` as in Worker."""
 
     relay: Relay
+    heartbeat: Heartbeat
+    runner: Runner
     tasks: list[asyncio.Task[None]]
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
     async def start(self) -> None:
         """Makes what calls need, on the running loop, and begins the heartbeat."""
@@ -74,12 +81,19 @@ class Plane:
         for cached in (keys, routing.table, limiting.rules):
             changes.subscribe(cached.clear)
         ledger = Ledger(spool_file(settings.DATA_DIR, worker_id))
+        self.heartbeat = Heartbeat(worker_id, self.kind, ledger)
         log = await _event_log()
-        self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), log, worker_id)
-        self.heartbeat = Heartbeat(worker_id, Worker.WEB, ledger)
+        following = Following(log, lambda: self.heartbeat.steady)
+        self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), log, following, worker_id)
+        self.runner = Runner(self.relay, gives_way=self.kind == Worker.WEB)
         await self.heartbeat.begin()
         jobs = {"heartbeat": self.heartbeat.run(), "leases": limiting.keep()}
         self.tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+
+    def wake(self) -> None:
+        """A response waits to be made."""
+        if hasattr(self, "relay"):
+            self.relay.queued.set()
 
     async def stop(self) -> None:
         """Writes what is pending; from here on this worker has nothing open."""
@@ -106,7 +120,7 @@ async def _event_log() -> EventLog:
     return RedisEventLog(settings.REDIS_URL, str(installation.id))
 
 
-PLANE = Plane()
+PLANE = Plane(Worker.WEB)
 start = PLANE.start
 stop = PLANE.stop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from accounts.database import DatabaseUnavailable
@@ -13,6 +14,7 @@ from proxy import (
     budgets,
     call,
     demands,
+    event_log,
     fold,
     http,
     idempotency,
@@ -26,10 +28,12 @@ from proxy import (
 )
 from proxy.admission import Status
 from proxy.reported import UpstreamReported, text
-from threads import history
+from threads import history, queue
 from threads.errors import NotFound
 
 UPSTREAM_TYPE = "upstream_error"
+
+logger = logging.getLogger(__name__)
 
 
 class WrongMethod(Exception):
@@ -53,6 +57,14 @@ def to_api_error(error: Exception) -> ApiError:
             assert isinstance(made, ApiError)
             return made
     raise error
+
+
+def refusal(error: Exception) -> ApiError:
+    """As `to_api_error`; an exception that is not in the table is a mistake of ours, and logged."""
+    if isinstance(error, tuple(_TABLE)):
+        return to_api_error(error)
+    logger.error("A call failed in a way that nobody expected.", exc_info=error)
+    return ApiError(500, "The gateway made a mistake. It has been logged.", code="internal_error")
 
 
 def outcome(error: Exception) -> Status:
@@ -144,6 +156,19 @@ _TABLE: dict[type[Exception], Any] = {
         f"Rate limit reached: {error}. Try again in {error.retry_after_seconds:.3g} s.",
         code="rate_limit_exceeded",
         headers=error.headers,
+    ),
+    queue.QueueFull: lambda error: ApiError(
+        429,
+        f"{queue.MOST_QUEUED} responses are waiting already. Try again when some of them are done.",
+        code="queue_full",
+        headers=((b"retry-after", b"5"),),
+    ),
+    event_log.LogUnavailable: lambda error: _unavailable(
+        "The events of the response cannot be read. Try again shortly, or ask for the response itself.",
+        "events_unavailable",
+    ),
+    event_log.LogBroken: lambda error: _unavailable(
+        "Some events of the response are lost. Ask for the response itself.", "events_lost"
     ),
     idempotency.InvalidKey: lambda error: _invalid(
         "The header 'Idempotency-Key' must be one key of 1 to 255 printable ASCII characters.",

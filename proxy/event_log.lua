@@ -56,22 +56,29 @@ end
 local operations = {}
 
 -- For each log: how many entries it must have, then an entry: id, events, mark. Answers "1" for each that was
--- added, else "0": somebody else wrote the log, or it was lost.
+-- added, "2" where somebody else writes the log, "0" where it cannot be whole any more.
 function operations.append()
   local answers = {}
   for index = 4, #KEYS do
     local place = 2 + (index - 4) * 4
-    local whole = redis.call("XLEN", KEYS[index]) == tonumber(ARGV[place])
-    local added = whole and add(KEYS[index], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3])
-    answers[#answers + 1] = added and "1" or "0"
+    local there, expected = redis.call("XLEN", KEYS[index]), tonumber(ARGV[place])
+    if there ~= expected then
+      answers[#answers + 1] = there == 0 and "0" or "2"
+    else
+      local added = add(KEYS[index], ARGV[place + 1], ARGV[place + 2], ARGV[place + 3])
+      answers[#answers + 1] = added and "1" or "0"
+    end
   end
   make_room()
   return table.concat(answers)
 end
 
--- Says of a log that it misses events. Doing so twice does no harm.
+-- Says of a log that it misses events, unless somebody else writes it. Doing so twice does no harm.
 function operations.shatter()
-  add(KEYS[4], ARGV[2], "", "broken")
+  local there, written = redis.call("XLEN", KEYS[4]), tonumber(ARGV[2])
+  if there == 0 or there == written or there == written - 1 then
+    add(KEYS[4], ARGV[3], "", "broken")
+  end
   return ""
 end
 

@@ -174,6 +174,10 @@ class EventLog(ABC):
         """Adds the last events, and says that they are."""
 
     @abstractmethod
+    async def abandon(self, response_id: UUID) -> None:
+        """Adds nothing more, for a producer in whose place another ended the response."""
+
+    @abstractmethod
     async def forget(self, response_id: UUID) -> None:
         """Drops what is there, for a producer that begins again. Its readers get what is new to them."""
 
@@ -266,6 +270,9 @@ class MemoryEventLog(EventLog):
 
     async def end(self, response_id: UUID, events: bytes = b"") -> None:
         self._add(response_id, events, Mark.END)
+        await self.abandon(response_id)
+
+    async def abandon(self, response_id: UUID) -> None:
         log = self._written.pop(response_id, None)
         if log is not None:
             log.ended_at = self._clock()

@@ -313,6 +313,7 @@ class Watch:
         self._idle_seconds: float | None = None
         self._heard_at = request.started
         self._reason: Exception | None = None
+        self._over = False
         self._loop = asyncio.get_running_loop()
 
     def heard(self) -> None:
@@ -339,6 +340,7 @@ class Watch:
     ) -> None:
         self._timer.cancel()
         self._listener.cancel()
+        self._over = True
         if self._reason is not None and kind is asyncio.CancelledError and self._task.uncancel() == 0:
             raise self._reason from None
 
@@ -349,8 +351,8 @@ class Watch:
             self.interrupt(ClientLeft())
 
     def interrupt(self, reason: Exception) -> None:
-        """Ends the call with `reason`, unless it is ending for another one."""
-        if self._reason is None:
+        """Ends the call with `reason`, unless it has ended, or is ending for another one."""
+        if self._reason is None and not self._over:
             self._reason = reason
             self._task.cancel()
 

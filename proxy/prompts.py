@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from accounts.keys import Caller
 from proxy.call import Call, string
 
 _NOW = re.compile(r"\{now(?::([^{}]*))?\}")
@@ -17,6 +19,13 @@ _DEFAULT_FORMAT = "%Y-%m-%d %H:%M"
 def render(prompt: str, now: datetime) -> str:
     """The prompt with `{now}` and `{now:%Y-%m-%d}` filled in (strftime); other braces are text."""
     return _NOW.sub(lambda match: now.strftime(match[1] or _DEFAULT_FORMAT), prompt)
+
+
+def prompted(call: Call, caller: Caller, now: datetime) -> Call:
+    """The call, begun as its caller's tenant wants. Raises InvalidBody."""
+    if not caller.system_prompt:
+        return call
+    return with_system_prompt(call, render(caller.system_prompt, now.astimezone(ZoneInfo(caller.timezone))))
 
 
 def with_system_prompt(call: Call, prompt: str) -> Call:

@@ -94,7 +94,10 @@ class RedisEventLog(EventLog):
 
     async def end(self, response_id: UUID, events: bytes = b"") -> None:
         self._add(response_id, events, Mark.END)
-        del self._logs[response_id]
+        await self.abandon(response_id)
+
+    async def abandon(self, response_id: UUID) -> None:
+        self._logs.pop(response_id, None)
 
     async def forget(self, response_id: UUID) -> None:
         self._logs.pop(response_id, None)
@@ -162,19 +165,27 @@ class RedisEventLog(EventLog):
         except LogUnavailable:
             self._shatter(logs)
         else:
-            self._shatter([log for log, added in zip(logs, answers, strict=True) if added != ord("1")])
+            self._shatter([log for log, added in zip(logs, answers, strict=True) if added == ord("0")])
+            for log, added in zip(logs, answers, strict=True):
+                if added == ord("2"):
+                    self._give_up(log)
 
     def _shatter(self, logs: Iterable[_Log]) -> None:
         """From now on nothing goes into them but the mark of it, when Redis takes that."""
         for log in logs:
-            log.mark = Mark.BROKEN
-            log.pieces.clear()
-            self._pending.pop(log, None)
+            self._give_up(log)
             # Behind all that may have been written: whether the last entry was, nobody knows.
-            id_ = id_of(log.position.beside())
-            told = asyncio.create_task(self._pipeline.deliver([*self._indexes, log.key], "shatter", id_))
+            arguments = str(log.entries), id_of(log.position.beside())
+            told = asyncio.create_task(
+                self._pipeline.deliver([*self._indexes, log.key], "shatter", *arguments)
+            )
             self._telling.add(told)
             told.add_done_callback(self._telling.discard)
+
+    def _give_up(self, log: _Log) -> None:
+        log.mark = Mark.BROKEN
+        log.pieces.clear()
+        self._pending.pop(log, None)
 
     async def _wake(self, key: str) -> None:
         await self._pipeline.call([*self._indexes, key], "wake")

@@ -15,23 +15,23 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from accounts.keys import Caller, InvalidCredential, KeyCache
 from proxy import answers, endings
 from proxy.admission import Ticket, admit
 from proxy.attempts import connect
-from proxy.call import Call
+from proxy.call import Call, NotOffered
 from proxy.endpoints.endpoint import Endpoint
 from proxy.event_log import EventLog
+from proxy.following import Following
 from proxy.http import NOBODY, Last, Reply, Request, Watch
 from proxy.idempotency import Claim, claim_of
 from proxy.intake import BODY_CREDENTIAL, Held, Holding, NoCredential, header_credential, one_credential
 from proxy.ledger import Ledger
 from proxy.limiting import Limits
-from proxy.prompts import render, with_system_prompt
+from proxy.prompts import prompted
 from proxy.reported import UpstreamReported
 from proxy.routing import Plan, Routing
 from proxy.running import Running
@@ -51,9 +51,11 @@ class Relay:
     ledger: Ledger
     held: Held
     log: EventLog
+    following: Following
     worker_id: UUID
     findings: Findings = field(default_factory=Findings)
     running: Running = field(default_factory=Running)
+    queued: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, endpoint: Endpoint, request: Request, reply: Reply) -> None:
         """Answers one call and settles it. What is wrong before it is admitted is raised."""
@@ -64,7 +66,10 @@ class Relay:
             if claim is not None and await claim.replay(request, reply):
                 return
             turn = await endpoint.take(call, caller, request, self.log)
-            await self.perform(turn, caller, request, reply, claim=claim)
+            if turn.later:
+                await self._leave(turn, caller, request, reply, claim=claim)
+            else:
+                await self.perform(turn, caller, request, reply, claim=claim)
 
     async def perform(
         self, turn: Turn, caller: Caller, request: Request, reply: Reply, *, claim: Claim | None = None
@@ -101,8 +106,23 @@ class Relay:
             finally:
                 last = await turn.keep(last, ticket, reply)
                 await ticket.settle(last, reply.status)
+        await turn.end(ticket)
         endings.log(ticket)
         await last.send(reply)
+
+    async def _leave(
+        self, turn: Turn, caller: Caller, request: Request, reply: Reply, *, claim: Claim | None
+    ) -> None:
+        """Queues the call, and answers its caller. What is wrong with it by now is raised."""
+        if claim is not None and turn.call.stream:
+            raise NotOffered("A stream from the background takes no 'Idempotency-Key'.", "Idempotency-Key")
+        await self.routing.plan(turn.call.model, caller)
+        queued = await turn.queue(request, claim)
+        self.queued.set()
+        if turn.call.stream:
+            await self.following.stream(caller.tenant_id, request.id, -1, request, reply)
+        else:
+            await queued.send(reply)
 
     async def _take_in(
         self, endpoint: Endpoint, request: Request, credential: str | None, *, holding: Holding
@@ -118,10 +138,7 @@ class Relay:
         if caller is None:
             caller = await (self.keys.authenticate(credential) if credential else self.without_credential())
         claim = await claim_of(request, call, caller, body)
-        if caller.system_prompt:
-            now = datetime.now(ZoneInfo(caller.timezone))
-            call = with_system_prompt(call, render(caller.system_prompt, now))
-        return caller, call, claim
+        return caller, prompted(call, caller, datetime.now(UTC)), claim
 
     async def without_credential(self) -> Caller:
         """The public tenant, where there is one. Raises NoCredential, DatabaseUnavailable."""

@@ -69,11 +69,15 @@ class Ended:
                 return None
             items = passage.items if isinstance(passage, ResponsePassage) else ticket.ending.items
             return cls(msgspec.json.decode(last.body), tuple(items), b"")
-        if not isinstance(passage, ResponsePassage):
-            return None
+        return cls.told(last, ticket) if isinstance(passage, ResponsePassage) else None
+
+    @classmethod
+    def told(cls, last: Last, ticket: Ticket) -> Ended:
+        """As its stream, which has begun, tells it last."""
+        said = ticket.passage.items if isinstance(ticket.passage, ResponsePassage) else ()
         events = endings.cancelled(ticket) if last is NOBODY else last.body
         told = [msgspec.json.decode(sse.data(event)) for event in sse.split(events)]
-        return cls(told[-1]["response"], tuple(passage.items), events)
+        return cls(told[-1]["response"], tuple(said), events)
 
     @property
     def continuable(self) -> bool:
@@ -92,17 +96,18 @@ class ResponseTurn(Turn):
         self._log = log
         self._local = local
         self._begun = False
+        self._ending: bytes | None = None
 
     async def open(self, ticket: Ticket, reply: Reply) -> None:
         """Its row, so that it can be followed; a caller hears of no event that is not in the log."""
         if not self.stores:
             return
-        await database.run(responses.begin, self._caller.tenant_id, self._row(ticket))
+        await database.run(responses.begin, self._caller.tenant_id, self._row(ticket.id, ticket.worker_id))
         self._begun = True
         reply.log = partial(self._log.append, ticket.id)
 
     async def keep(self, last: Last, ticket: Ticket, reply: Reply) -> Last:
-        ended = Ended.of(last, ticket)
+        ended = self._ended(last, ticket)
         if ended is None:
             return last
         try:
@@ -111,34 +116,45 @@ class ResponseTurn(Turn):
             return endings.fail(error, ticket, reply)
         return last
 
+    async def end(self, ticket: Ticket) -> None:
+        """Lets those hear of the end who follow it."""
+        if self._begun and self._ending is not None:
+            await self._log.end(ticket.id, self._ending)
+        elif self._begun:
+            await self._log.abandon(ticket.id)
+
+    def _ended(self, last: Last, ticket: Ticket) -> Ended | None:
+        return Ended.of(last, ticket)
+
     async def _keep(self, ended: Ended, ticket: Ticket) -> None:
-        await database.run(self._store, ended, ticket)
+        kept = await database.run(self._store, ended, ticket)
         if not self.stores and ended.continuable:
             before = self._before
             self._local.remember(ended.body["id"], (*before.said, *before.given, *ended.output))
-        if self._begun:
-            await self._log.end(ticket.id, ended.events)
+        self._ending = ended.events if kept else None
 
-    def _store(self, ended: Ended, ticket: Ticket) -> None:
-        """A database job. A conversation gets what was said in it, whether the Response is stored or not."""
+    def _store(self, ended: Ended, ticket: Ticket) -> bool:
+        """A database job; False: it was ended by others. A conversation gets what was said in it, whether the
+        Response is stored or not."""
         tenant_id, past = self._caller.tenant_id, self._before.past
         output = tuple(new_item(item, uuid_of(item["id"])) for item in ended.output)
         finished = Finished(ended.body["status"], msgspec.json.encode(ended.body), output)
         if self._begun:
-            responses.finish(tenant_id, ticket.id, finished)
-        elif self.stores:
-            responses.record(tenant_id, self._row(ticket), finished)
+            return responses.finish(tenant_id, ticket.id, finished, ticket.worker_id)
+        if self.stores:
+            responses.record(tenant_id, self._row(ticket.id, ticket.worker_id), finished)
         elif past.thread_id is not None and past.conversation and ended.continuable:
             said = (*map(new_item, self._before.given), *output)
             kept_for = self._caller.retention_days
             history.append_to_conversation(tenant_id, past.thread_id, said, retention_days=kept_for)
+        return True
 
-    def _row(self, ticket: Ticket) -> Begun:
+    def _row(self, response_id: UUID, worker_id: UUID | None) -> Begun:
         """The row of the Response as it begins."""
-        call, began = self.call, created_at(ticket.id)
-        body = shape.skeleton(f"resp_{ticket.id.hex}", call.model, call.asked, began)
+        call, began = self.call, created_at(response_id)
+        body = shape.skeleton(f"resp_{response_id.hex}", call.model, call.asked, began)
         return Begun(
-            id=ticket.id,
+            id=response_id,
             model=call.model,
             body=msgspec.json.encode(body),
             created_at=datetime.fromtimestamp(began, UTC),
@@ -150,5 +166,5 @@ class ResponseTurn(Turn):
             user_id=self._caller.user_id,
             api_key_id=self._caller.api_key_id,
             security_key_id=self._caller.security_key_id,
-            worker_id=ticket.worker_id,
+            worker_id=worker_id,
         )
