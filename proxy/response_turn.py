@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID
 
 import msgspec
 
