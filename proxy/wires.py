@@ -31,6 +31,8 @@ from proxy.upstream import Exchange
 CREATES = frozenset({"responses", "responses.compact"})
 COUNTS = "responses.input_tokens"
 ENCRYPTED = "reasoning.encrypted_content"
+# Reasoning that is not encrypted, as the servers of open models have it; OpenAI takes none (2026-11).
+OPEN_REASONING = "open reasoning"
 
 FOUND_FOR_SECONDS = 3600.0
 # What servers answer on a path that they do not have (vLLM, Ollama, llama.cpp, gateways; 2026-11).
@@ -50,6 +52,7 @@ class Wire:
     whole: Callable[[str, bytes], Whole] | None
     here: Callable[[], Exchange] | None = None
     asks_encrypted: bool = False
+    tells_reasoning: bool = False
 
 
 class Findings:
@@ -79,8 +82,8 @@ class Findings:
 
 
 def _key(target: Target, what: str) -> Hashable:
-    """That a model's reasoning cannot be encrypted is the model's; what paths there are, the upstream's."""
-    return target.upstream_id, what, target.model if what == ENCRYPTED else ""
+    """What paths there are is the upstream's; what becomes of reasoning, the model's."""
+    return target.upstream_id, what, "" if what.startswith("/") else target.model
 
 
 def _lacking(wire: Wire, target: Target, refusal: UpstreamReported) -> str | None:
@@ -92,6 +95,8 @@ def _lacking(wire: Wire, target: Target, refusal: UpstreamReported) -> str | Non
     told = f"{refusal.error.get('message')} {refusal.error.get('param')}"
     if wire.asks_encrypted and refusal.status == 400 and ("ncrypted" in told or "include" in told):
         return ENCRYPTED
+    if wire.tells_reasoning and refusal.status in (400, 404, 422) and ("reasoning" in told or "rs_" in told):
+        return OPEN_REASONING
     return None
 
 
@@ -126,12 +131,16 @@ def _native(call: Call, target: Target, request_id: str, findings: Findings) -> 
     fields, asks = call.fields, False
     if call.kept and not includes_encrypted(call.asked) and not findings.lacks(target, ENCRYPTED):
         fields, asks = {**fields, "include": msgspec.Raw(_with_encrypted(fields.get("include")))}, True
+    tells = b'"reasoning_text"' in bytes(fields["input"])
+    if tells and findings.lacks(target, OPEN_REASONING):
+        fields, tells = {**fields, "input": msgspec.Raw(_without_open_reasoning(fields["input"]))}, False
     named = _named(call, request_id)
     return Wire(
         replace(call, endpoint="responses", fields=fields),
         partial(native.ResponsesPassage, *named),
         partial(_native_whole, named),
         asks_encrypted=asks,
+        tells_reasoning=tells,
     )
 
 
@@ -171,3 +180,9 @@ def includes_encrypted(asked: Fields) -> bool:
 def _with_encrypted(include: msgspec.Raw | None) -> bytes:
     given: list[object] = (msgspec.json.decode(include, type=list[object] | None) if include else None) or []
     return msgspec.json.encode([*given, ENCRYPTED])
+
+
+def _without_open_reasoning(given: msgspec.Raw) -> bytes:
+    items: list[dict[str, object]] = msgspec.json.decode(given)
+    told = (item for item in items if item["type"] != "reasoning" or item.get("encrypted_content"))
+    return msgspec.json.encode(list(told))

@@ -184,12 +184,13 @@ def test_a_tool_that_only_some_upstreams_have_is_refused_by_name(alice: Person) 
 
 def test_items_may_be_sent_by_reference(alice: Person, charlie: Person, upstream: ScriptedUpstream) -> None:
     said = alice.sdk.responses.create(model="gpt-test", input="One.").output[0]
-    given = [{"type": "item_reference", "id": said.id}, {"role": "user", "content": "Two."}]
+    given: list[dict[str, Any]] = [{"type": "item_reference", "id": said.id}]
+    given.append({"role": "user", "content": "Two."})
     body = {"model": "gpt-test", "input": given}
     assert alice.http.post(RESPONSES, json=body).status_code == 200
     assert len(texts(sent(upstream))) == 2
     theirs = charlie.http.post(RESPONSES, json=body)
-    given[0]["id"] = "msg_" + "0" * 32
+    given[0] = {**given[0], "id": "msg_" + "0" * 32}
     unknown = charlie.http.post(RESPONSES, json=body)
     assert (theirs.status_code, theirs.content) == (404, unknown.content)
 
