@@ -22,7 +22,7 @@ test: .venv/dev  ## every test, on SQLite and then on PostgreSQL and Redis (TEST
 	@echo "Tests on SQLite, without Redis:"
 	@DATABASE_URL= REDIS_URL= $(VENV) -m pytest $(TESTS)
 	@echo "Tests on PostgreSQL and Redis:"
-	@$(VENV) -m tests.services $(VENV) -m pytest $(TESTS)
+	@$(VENV) -m tests.services $(VENV) -m pytest -m "not pure" $(TESTS)
 
 test-fast: .venv/dev  ## the quick tests, on SQLite
 	@DATABASE_URL= REDIS_URL= $(VENV) -m pytest -m "not slow" $(TESTS)
