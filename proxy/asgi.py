@@ -20,8 +20,19 @@ from accounts.keys import KeyCache
 from accounts.redis_limits import RedisLimiter
 from proxy import background_turn, chat_turn, compact_turn, errors, response_turn
 from proxy.background import Runner
-from proxy.endpoints import audio, chat, embeddings, limits, models, responses
+from proxy.endpoints import (
+    audio,
+    chat,
+    conversations,
+    embeddings,
+    limits,
+    models,
+    responses,
+    stored_completions,
+    stored_responses,
+)
 from proxy.endpoints.endpoint import Endpoint, audio_endpoint
+from proxy.endpoints.visit import NO_METHODS, Paths, visit
 from proxy.event_log import EventLog, MemoryEventLog
 from proxy.following import Following
 from proxy.heartbeat import Heartbeat, count_living
@@ -45,6 +56,32 @@ POSTS: dict[str, Endpoint] = {
     "/audio/transcriptions": audio_endpoint(audio.parse_transcription),
     "/audio/translations": audio_endpoint(audio.parse_translation),
 }
+# What is stored; each {…} stands for an id.
+STORED = Paths(
+    {
+        "/responses/{id}": {"GET": stored_responses.retrieve, "DELETE": stored_responses.delete},
+        "/responses/{id}/cancel": {"POST": stored_responses.cancel},
+        "/responses/{id}/input_items": {"GET": stored_responses.list_input_items},
+        "/conversations": {"POST": conversations.create},
+        "/conversations/{id}": {
+            "GET": conversations.retrieve,
+            "POST": conversations.update,
+            "DELETE": conversations.delete,
+        },
+        "/conversations/{id}/items": {"GET": conversations.list_items, "POST": conversations.add_items},
+        "/conversations/{id}/items/{item_id}": {
+            "GET": conversations.retrieve_item,
+            "DELETE": conversations.delete_item,
+        },
+        "/chat/completions": {"GET": stored_completions.list_completions},
+        "/chat/completions/{id}": {
+            "GET": stored_completions.retrieve,
+            "POST": stored_completions.update,
+            "DELETE": stored_completions.delete,
+        },
+        "/chat/completions/{id}/messages": {"GET": stored_completions.list_messages},
+    }
+)
 MODELS = "/models"
 LIMITS = "/limits"
 
@@ -60,7 +97,9 @@ def route(path: str) -> str:
 def claims(path: str) -> bool:
     """Whether the relay answers this path; else it is Django's."""
     bare = route(path)
-    return bare in POSTS or bare in (MODELS, LIMITS) or bare.startswith(MODELS + "/")
+    if bare in POSTS or bare in (MODELS, LIMITS) or bare.startswith(MODELS + "/"):
+        return True
+    return STORED.find(bare)[0] is not NO_METHODS
 
 
 class Plane:
@@ -151,13 +190,18 @@ async def _answer(request: Request, reply: Reply) -> None:
         raise errors.HeadersTooLarge
     bare = route(request.path)
     endpoint = POSTS.get(bare)
+    if endpoint is not None and request.method == "POST":
+        return await PLANE.relay.answer(endpoint, request, reply)
     if bare == LIMITS:
         return await limits.answer(PLANE.relay, request, reply)
-    if endpoint is None:
+    if bare == MODELS or bare.startswith(MODELS + "/"):
         return await models.answer(PLANE.relay, bare.removeprefix(MODELS).removeprefix("/"), request, reply)
-    if request.method != "POST":
-        raise errors.WrongMethod(request.method, ("POST",))
-    await PLANE.relay.answer(endpoint, request, reply)
+    methods, ids = STORED.find(bare)
+    if endpoint is not None and ids:  # /responses/compact is nobody's id
+        methods = NO_METHODS
+    if request.method not in methods:
+        raise errors.WrongMethod(request.method, (*methods, "POST") if endpoint else tuple(methods))
+    await visit(PLANE.relay, methods[request.method], ids, request, reply)
 
 
 async def _refuse(error: Exception, request: Request, reply: Reply) -> None:

@@ -21,6 +21,7 @@ from proxy import (
     intake,
     limiting,
     passage,
+    query,
     routing,
     running,
     sse,
@@ -28,7 +29,7 @@ from proxy import (
 )
 from proxy.admission import Status
 from proxy.reported import UpstreamReported, text
-from threads import history, queue
+from threads import conversations, history, queue, responses
 from threads.errors import NotFound
 
 UPSTREAM_TYPE = "upstream_error"
@@ -230,6 +231,11 @@ _TABLE: dict[type[Exception], Any] = {
         413, "What was said before is too much to go on from.", code="history_too_large"
     ),
     NotFound: lambda error: ApiError(404, f"No such {error.what}."),
+    query.InvalidQuery: lambda error: _invalid(str(error), param=error.param),
+    conversations.TooManyItems: lambda error: _invalid(
+        f"'items' may hold {conversations.ITEMS_AT_ONCE} at most.", param="items"
+    ),
+    responses.NotCancellable: lambda error: _invalid("Cannot cancel a synchronous response."),
     UpstreamReported: _reported,
     upstream.ConnectTimeout: lambda error: _gateway_trouble(
         504, "The upstream could not be reached in time.", "upstream_timeout"

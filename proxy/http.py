@@ -101,7 +101,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(self.header_list)
         self.started = time.monotonic()
         self.receive = receive
-        self._query: bytes = scope.get("query_string", b"")
+        self.query_string: bytes = scope.get("query_string", b"")
         self._peer: str = (scope.get("client") or ("", 0))[0]
         self._trusted = trusted
 
@@ -121,9 +121,9 @@ class Request:
 
     def query(self, name: str) -> str:
         """The first value of a query parameter, "" when it is absent."""
-        if not self._query:
+        if not self.query_string:
             return ""
-        return parse_qs(self._query.decode("latin-1")).get(name, [""])[0]
+        return parse_qs(self.query_string.decode("latin-1")).get(name, [""])[0]
 
     async def body(self, limit: int, image_limit: int, grow: Callable[[int], None]) -> bytes:
         """The whole body, of at most `limit` bytes, or `image_limit` when it carries images inline; `grow`

@@ -140,6 +140,11 @@ class Relay:
         claim = await claim_of(request, call, caller, body)
         return caller, prompted(call, caller, datetime.now(UTC)), claim
 
+    async def caller(self, request: Request) -> Caller:
+        """Who asks, where the body says nothing of it. Raises InvalidCredential, NoCredential, …"""
+        credential = header_credential(request)
+        return await (self.keys.authenticate(credential) if credential else self.without_credential())
+
     async def without_credential(self) -> Caller:
         """The public tenant, where there is one. Raises NoCredential, DatabaseUnavailable."""
         try:

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 
 from gateway import configuration
-from proxy.asgi import MODELS, POSTS
+from proxy.asgi import MODELS, POSTS, STORED
 from proxy.models import UsageRecord
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -110,6 +110,13 @@ def test_it_documents_every_error_code_and_none_that_is_gone() -> None:
 @pytest.mark.parametrize("path", [*POSTS, MODELS, f"{MODELS}/{{id}}"])
 def test_it_documents_every_path_of_the_relay(path: str) -> None:
     assert any(span.endswith(f" /v1{path}") for span in spans(README))
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [(path, method) for path, methods in STORED.table.items() for method in methods]
+)
+def test_it_documents_every_path_of_what_is_stored(path: str, method: str) -> None:
+    assert f"{method} /v1{path}" in spans(README)
 
 
 def test_it_documents_every_setting_and_none_that_is_gone() -> None:

@@ -50,6 +50,10 @@ _ORPHANS_AT_ONCE = 200
 _WORKER_LOST = {"code": "server_error", "message": "The process that made this response is gone."}
 
 
+class NotCancellable(Exception):
+    """The response is not made in the background: whoever waits for it ends it by leaving."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
     """A response as it begins; `body` is the JSON that the client sees, its status that of `status`.
@@ -269,10 +273,12 @@ def _unfinished(tenant_id: UUID) -> QuerySet[StoredResponse]:
 def request_cancel(tenant_id: UUID, response_id: UUID) -> StoredResponse:
     """The response as it is now: cancelled if it was waiting; one that is running, its worker is to stop.
 
-    One that has ended stays what it is. Raises NotFound("response").
+    One that has ended stays what it is. Raises NotFound("response"), NotCancellable.
     """
     with tenant_scope(tenant_id):
         response = _one(_kept(tenant_id, Kind.RESPONSE).select_for_update(), response_id)
+        if not response.background:
+            raise NotCancellable
         if response.status == Status.QUEUED:
             _stop(response, Status.CANCELLED)
             response.save()

@@ -15,7 +15,6 @@ from proxy.call import Call
 from proxy.demands import Asked
 from proxy.errors import WrongMethod
 from proxy.http import Reply, Request
-from proxy.intake import header_credential
 from proxy.relay import Relay
 
 _NANO = 10**9
@@ -25,8 +24,7 @@ async def answer(relay: Relay, request: Request, reply: Reply) -> None:
     """`{"object": "list", "data": [...]}`. Raises NoCredential, BudgetUnavailable, DatabaseUnavailable."""
     if request.method != "GET":
         raise WrongMethod(request.method, ("GET",))
-    credential = header_credential(request)
-    caller = await (relay.keys.authenticate(credential) if credential else relay.without_credential())
+    caller = await relay.caller(request)
     call = Call("chat.completions", "", request.query("model"), False, {}, 0)
     explained = await relay.limits.explain(call, caller, request.client_ip)
     data = [

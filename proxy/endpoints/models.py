@@ -15,7 +15,6 @@ from accounts.keys import Caller
 from proxy import discovery
 from proxy.errors import WrongMethod
 from proxy.http import Reply, Request
-from proxy.intake import header_credential
 from proxy.relay import Relay
 from proxy.routing import ModelForbidden, ModelNotFound, Pattern, Table, Target
 
@@ -27,8 +26,7 @@ async def answer(relay: Relay, name: str, request: Request, reply: Reply) -> Non
     """The list, or the model called `name`. Raises ModelForbidden, ModelNotFound, …"""
     if request.method != "GET":
         raise WrongMethod(request.method, ("GET",))
-    credential = header_credential(request)
-    caller = await (relay.keys.authenticate(credential) if credential else relay.without_credential())
+    caller = await relay.caller(request)
     if name and not caller.may_use(name):
         raise ModelForbidden(name)
     names = await _names(await relay.routing.table.get(), caller)

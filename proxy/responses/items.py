@@ -53,18 +53,18 @@ _MEMBERS: dict[str, dict[str, str]] = {
 _TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 
 
-def input_items(raw: bytes | msgspec.Raw) -> list[Item]:
-    """The `input` of a create request as items, each with its type.
+def input_items(raw: bytes | msgspec.Raw, name: str = "input") -> list[Item]:
+    """The `input` of a create request, or another member of that `name`, as items, each with its type.
 
     A string is one user message; an item without a type is a message, or a reference when all it has is an
     id. Raises InvalidBody naming the place, such as `input[3].content`.
     """
-    given = decoded(raw, "input")
+    given = decoded(raw, name)
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
     if not isinstance(given, list):
-        raise InvalidBody("'input' must be a string or an array of items.", "input")
-    return [_checked(item, f"input[{place}]") for place, item in enumerate(given)]
+        raise InvalidBody(f"'{name}' must be a string or an array of items.", name)
+    return [_checked(item, f"{name}[{place}]") for place, item in enumerate(given)]
 
 
 def decoded(raw: bytes | msgspec.Raw, name: str) -> Any:

@@ -102,9 +102,9 @@ def test_a_model_that_the_key_is_not_for_is_403(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("path", RELAYED)
 def test_a_wrong_method_is_405_and_says_which_is_right(alice: Person, path: str) -> None:
-    response = alice.http.get(path)
+    response = alice.http.put(path)
     refused(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "POST"
+    assert "POST" in response.headers["allow"].split(", ")
     assert alice.http.post("/v1/models").headers["allow"] == "GET"
 
 
