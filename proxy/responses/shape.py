@@ -229,7 +229,7 @@ def complete_part(part: Document) -> Document:
     type_ = part.get("type")
     if type_ == "output_text":
         annotations = [complete_annotation(each) for each in _documents(part.get("annotations"))]
-        logprobs = [_logprob(each) for each in _documents(part.get("logprobs"))]
+        logprobs = complete_logprobs(part.get("logprobs"))
         return {"text": "", **part, "annotations": annotations, "logprobs": logprobs}
     if type_ == "input_image":
         return {"image_url": None, **part, "detail": part.get("detail") or "auto"}
@@ -246,6 +246,11 @@ def complete_annotation(annotation: Document) -> Document:
 
 def _documents(given: object) -> list[Document]:
     return [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+
+
+def complete_logprobs(given: object) -> list[Document]:
+    """Log probabilities of a text's tokens."""
+    return [_logprob(each) for each in _documents(given)]
 
 
 def _logprob(token: Document) -> Document:

@@ -217,9 +217,6 @@ RESPONSES = "/v1/responses"
     [
         '{"type":"response.created","sequence_number":0,"response":[]}',
         '{"type":"response.created","sequence_number":0,"response":null}',
-        '{"type":"response.created","sequence_number":"0","response":{}}',
-        '{"type":"response.created","sequence_number":null,"response":{}}',
-        '{"type":"response.created","sequence_number":[],"response":{}}',
         '{"type":"response.created","response":{"usage":{"input_tokens":1e999}}}',
         '{"type":1e999,"response":{}}',
         '{"type":"error","error":1e999}',

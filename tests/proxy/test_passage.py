@@ -161,13 +161,13 @@ def test_nothing_after_the_marker_is_passed() -> None:
     assert passage.finished
 
 
-def response_event(type_: str, **more: object) -> bytes:
+def typed_event(type_: str, **more: object) -> bytes:
     return sse.encode(msgspec.json.encode({"type": type_, **more}), type_.encode())
 
 
 def test_a_streamed_transcription_ends_with_its_text_and_usage() -> None:
     passage = TranscriptPassage("", "whisper-1")
-    stream = response_event("transcript.text.delta", delta="a") + response_event(
+    stream = typed_event("transcript.text.delta", delta="a") + typed_event(
         "transcript.text.done", text="a", usage={"type": "tokens", "input_tokens": 3, "output_tokens": 1}
     )
     assert b"transcript.text.done" in run(passage, stream)
