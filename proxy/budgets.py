@@ -27,6 +27,7 @@ _LIMIT_MEMBERS = {
     "chat.completions": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),
+    "responses.compact": ("max_output_tokens",),
 }
 
 

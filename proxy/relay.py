@@ -104,8 +104,10 @@ class Relay:
             except Exception as error:
                 last = endings.fail(error, ticket, reply)
             finally:
-                last = await turn.keep(last, ticket, reply)
-                await ticket.settle(last, reply.status)
+                try:
+                    last = await turn.keep(last, ticket, reply)
+                finally:
+                    await ticket.settle(last, reply.status)
         await turn.end(ticket)
         endings.log(ticket)
         await last.send(reply)

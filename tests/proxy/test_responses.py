@@ -10,6 +10,7 @@ import pytest
 
 from proxy import sse
 from tests import open_responses
+from tests.conftest import StartGateway
 from tests.server import UPSTREAM_API_KEY, Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
@@ -232,3 +233,13 @@ def test_each_is_on_record_once(gateway: Gateway, alice: Person, path: str) -> N
     record = gateway.usage_of(response.headers["x-request-id"])
     assert record["status"] == "completed"
     assert record["endpoint"] == "responses" + path.replace("/", ".")
+
+
+def test_compacting_is_under_a_budget(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    budget = {"scope": "tenant", "amount_usd": "0.001", "period": "total"}
+    prices = {"input_per_million": "1", "output_per_million": "1000"}
+    model = {"name": "gpt-test", "routes": [{"upstream": "openai"}], "prices": prices}
+    gateway.configure({"tenants": [{"slug": "acme", "budgets": [budget]}], "models": [model]})
+    response = gateway.people["alice"].http.post(COMPACT, json={"model": "gpt-test", "input": "x"})
+    assert response.json()["error"]["code"] == "insufficient_quota"
