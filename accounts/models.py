@@ -109,6 +109,9 @@ class Tenant(AnnouncedModel):
         validators=[MinValueValidator(1), MaxValueValidator(LONGEST_RETENTION_DAYS)],
         help_text="How long stored responses and idle conversations are kept; empty: for ever.",
     )
+    retention_applied = models.PositiveIntegerField(
+        null=True, default=30, editable=False, help_text="What holds for what is stored already."
+    )
     continue_dropped = models.BooleanField(
         default=False, help_text="A stored response goes on when its client hangs up."
     )

@@ -94,7 +94,7 @@ class OperatorScopeMiddleware:
             return response
 
 
-class _PostgresOperation(Operation):
+class PostgresOperation(Operation):
     """A migration's step that changes no model and does nothing on SQLite."""
 
     def state_forwards(self, app_label: str, state: Any) -> None:
@@ -154,7 +154,7 @@ DO $$ BEGIN
 END $$"""
 
 
-class TenantRole(_PostgresOperation):
+class TenantRole(PostgresOperation):
     """The role that `tenant_scope` steps down to. Made by a login with CREATEROLE, else by hand."""
 
     def forwards(self) -> list[str]:
@@ -167,7 +167,7 @@ class TenantRole(_PostgresOperation):
         return f"Make the role {TENANT_ROLE}"
 
 
-class TenantGrant(_PostgresOperation):
+class TenantGrant(PostgresOperation):
     """Lets tenants use a table that is not divided among them; `privileges` such as "SELECT, UPDATE"."""
 
     def __init__(self, table: str, privileges: str) -> None:
@@ -184,7 +184,7 @@ class TenantGrant(_PostgresOperation):
         return f"Grant {self.privileges} on {self.table} to {TENANT_ROLE}"
 
 
-class RowSecurity(_PostgresOperation):
+class RowSecurity(PostgresOperation):
     """Divides a table among tenants by the column that holds the tenant's id."""
 
     def __init__(self, table: str, column: str = "tenant_id") -> None:

@@ -9,20 +9,16 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.paginator import Paginator
 from django.db.models import Model as Table
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 
-from accounts.admin import DollarsField
+from accounts.admin import DollarsField, RecentPaginator
 from accounts.models import Tenant
 from accounts.money import dollars
 from proxy.addresses import InvalidAddress, NotSendable, check_base_url, check_header
 from proxy.models import Model, OpenCall, Price, Route, Upstream, UsageRecord
 from proxy.sealing import seal, upstream_context
-
-_LARGEST_COUNT = 10_000
 
 
 class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -163,16 +159,6 @@ class PriceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="audio / minute")
     def minute(self, price: Price) -> str:
         return _dollars(price.nano_usd_per_minute)
-
-
-class RecentPaginator(Paginator):  # type: ignore[type-arg]
-    """Goes back to the newest 10,000 rows and no further: counting a whole ledger takes minutes."""
-
-    @cached_property
-    def count(self) -> int:
-        calls = self.object_list
-        assert isinstance(calls, QuerySet)
-        return calls.values("pk")[:_LARGEST_COUNT].count()
 
 
 class CallAdmin(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -25,6 +25,7 @@ from proxy.models import OpenCall, UsageRecord, Worker
 from proxy.orphans import DEAD_AFTER, living
 from proxy.partitions import make_partitions
 from proxy.usage import Price, Usage, cost_nano_usd
+from threads import retention
 
 _REAP_AT_ONCE = 500
 _REAPER = UUID("0199a000-0000-7000-8000-000000000003")
@@ -37,6 +38,7 @@ def housekeeping() -> None:
     reap()
     make_partitions(timezone.now())
     idempotency.forget_expired()
+    retention.housekeeping()
     Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__lt=Now() - timedelta(days=1)).delete()
 
 

@@ -93,7 +93,7 @@ def let_go(thread: Thread) -> None:
     thread.title = ""
     thread.metadata = {}
     thread.save(update_fields=["conversation", "expires_at", "title", "metadata"])
-    prune(thread.tenant_id, thread.id)
+    prune(thread.tenant_id, [thread.id])
 
 
 def items(tenant_id: UUID, thread_id: UUID, page: Page) -> Listed[StoredItem]:

@@ -184,7 +184,7 @@ def items_by_id(tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, StoredItem
     with tenant_scope(tenant_id):
         living = Q(thread__expires_at=None) | Q(thread__expires_at__gt=Now())
         found = Item.objects.of(tenant_id).filter(living, id__in=ids).only("id", "type", "data")
-        return {item.id: _stored(item) for item in found}
+        return {item.id: stored_item(item) for item in found}
 
 
 def items_in(tenant_id: UUID, parts: Sequence[Segment]) -> QuerySet[Item]:
@@ -209,10 +209,11 @@ def _load(tenant_id: UUID, parts: Sequence[Segment]) -> tuple[StoredItem, ...]:
 def stored(items: QuerySet[Item]) -> Iterator[StoredItem]:
     """The items, as the query orders them."""
     for item in items.only("id", "type", "data"):
-        yield _stored(item)
+        yield stored_item(item)
 
 
-def _stored(item: Item) -> StoredItem:
+def stored_item(item: Item) -> StoredItem:
+    """The item as clients know it."""
     return StoredItem(public_id(item.type, item.id), item.type, item.data.encode())
 
 
@@ -364,23 +365,28 @@ def _random_id() -> Func:
 # What nothing builds on
 
 
-def prune(tenant_id: UUID, thread_id: UUID | None) -> None:
-    """Takes out of a thread that is no conversation the items which nothing goes on from any more.
+def prune(tenant_id: UUID, thread_ids: Collection[UUID]) -> None:
+    """Takes out of threads that are no conversations the items which nothing goes on from any more.
 
-    Those are the items after the last response and the last branch; without either all of it, and then its
-    parent has perhaps one branch less to keep items for.
+    Those are the items after the last response and the last branch; without either all of the thread, and
+    then its parent has one branch less to keep items for. Younger threads come first: so all who prune
+    several lock them in one order.
     """
-    while thread_id is not None:
-        threads = Thread.objects.of(tenant_id).filter(id=thread_id)
+    waiting = set(thread_ids)
+    while waiting:
+        youngest = max(waiting)
+        waiting.remove(youngest)
+        threads = Thread.objects.of(tenant_id).filter(id=youngest)
         thread = threads.select_for_update().first()
         if thread is None or thread.conversation:
-            return
+            continue
         needed = _needed(thread)
         if needed is not None:
-            Item.objects.of(tenant_id).filter(thread_id=thread_id, position__gte=needed).delete()
-            return
+            Item.objects.of(tenant_id).filter(thread_id=youngest, position__gte=needed).delete()
+            continue
         threads.delete()
-        thread_id = thread.parent_id
+        if thread.parent_id is not None:
+            waiting.add(thread.parent_id)
 
 
 def _needed(thread: Thread) -> int | None:

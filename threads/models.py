@@ -94,6 +94,11 @@ class Item(models.Model):
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["thread", "position"], name="one_item_a_position"),)
+        indexes = (
+            models.Index(
+                fields=["response_id"], condition=models.Q(response_id__isnull=False), name="item_response"
+            ),
+        )
 
 
 class StoredResponse(models.Model):

@@ -100,6 +100,7 @@ class Orphan:
 def begin(tenant_id: UUID, begun: Begun) -> None:
     """Keeps a response that is under way. Raises NotFound when what it goes on from is gone meanwhile."""
     with tenant_scope(tenant_id):
+        _hold(tenant_id, begun.past)
         response = _response(tenant_id, begun)
         response.pending_input = _pack(begun.input)
         response.save(force_insert=True)
@@ -125,16 +126,21 @@ def record(tenant_id: UUID, begun: Begun, finished: Finished) -> None:
     Raises NotFound when what it goes on from is gone meanwhile.
     """
     with tenant_scope(tenant_id):
+        if finished.status not in CONTINUABLE:
+            _hold(tenant_id, begun.past)
         response = _response(tenant_id, begun)
         _end(response, finished, begun.input)
         response.save(force_insert=True)
 
 
-def _response(tenant_id: UUID, begun: Begun) -> StoredResponse:
-    """The row to be inserted, once the thread that it goes on from is held. Raises NotFound."""
-    past = begun.past
+def _hold(tenant_id: UUID, past: Past) -> None:
+    """Keeps what it goes on from where it is until the row is there that needs it. Raises NotFound."""
     if past.thread_id is not None:
         lock_past(tenant_id, past)
+
+
+def _response(tenant_id: UUID, begun: Begun) -> StoredResponse:
+    past = begun.past
     return StoredResponse(
         id=begun.id,
         tenant_id=tenant_id,
@@ -243,9 +249,14 @@ def input_items(tenant_id: UUID, response_id: UUID, page: Page) -> Listed[Stored
 def delete(tenant_id: UUID, response_id: UUID, kind: str = Kind.RESPONSE) -> None:
     """Takes it away, and those of its items that nothing else goes on from. Raises NotFound."""
     with tenant_scope(tenant_id):
-        response = _one(_kept(tenant_id, kind).select_for_update(), response_id, kind)
-        response.delete()
-        prune(tenant_id, response.thread_id)
+        remove(_one(_kept(tenant_id, kind).select_for_update(), response_id, kind))
+
+
+def remove(response: StoredResponse) -> None:
+    """Within the transaction that holds its lock: as `delete`."""
+    response.delete()
+    if response.thread_id is not None:
+        prune(response.tenant_id, [response.thread_id])
 
 
 def _kept(tenant_id: UUID, kind: str) -> QuerySet[StoredResponse]:

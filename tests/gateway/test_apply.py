@@ -128,6 +128,14 @@ def test_it_shows_what_was_and_what_becomes(apply: Apply) -> None:
     assert apply(with_tenant(name="Acme & Co"), "--dry-run") == '~ tenant acme (name: "Acme" → "Acme & Co")\n'
 
 
+def test_it_changes_how_long_a_tenants_things_are_kept(apply: Apply) -> None:
+    apply(EVERYTHING)
+    assert Tenant.objects.get(slug="acme").retention_days == 30
+    assert apply(with_tenant(retention_days=None)) == "~ tenant acme (retention_days: 30 → none)\n"
+    assert apply(with_tenant(retention_days=7)) == "~ tenant acme (retention_days: none → 7)\n"
+    assert Tenant.objects.get(slug="acme").retention_days == 7
+
+
 def test_it_leaves_alone_what_the_file_does_not_name(apply: Apply) -> None:
     apply(EVERYTHING)
     Tenant.objects.filter(slug="acme").update(public=True, system_prompt="Be kind.")

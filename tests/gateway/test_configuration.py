@@ -19,6 +19,8 @@ tenants:
     timezone: Europe/Paris
     public: false
     system_prompt: "Today is {now:%Y-%m-%d}."
+    retention_days: null
+    continue_dropped: true
     security_keys: [{name: main, secret: env:ACME_SECURITY_KEY}]
     members: [{email: Alice@acme.test, role: owner}]
     api_keys:
@@ -66,6 +68,8 @@ def test_it_reads_the_whole_schema(tmp_path: Path) -> None:
         "timezone": "Europe/Paris",
         "public": False,
         "system_prompt": "Today is {now:%Y-%m-%d}.",
+        "retention_days": None,
+        "continue_dropped": True,
     }
     assert named(rows, Kind.MEMBER).name == ("acme", "alice@acme.test")
     assert named(rows, Kind.API_KEY).values == {
@@ -103,6 +107,12 @@ def test_it_reads_the_whole_schema(tmp_path: Path) -> None:
         "prices": Prices(150_000_000, 75_000_000, 600_000_000),
     }
     assert wildcard.values == {"routes": (RouteTo("openai"),)}
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "36501", "1.5", "soon", "true"])
+def test_it_refuses_a_retention_that_is_no_number_of_days(tmp_path: Path, days: str) -> None:
+    (sentence,) = mistakes_of(tmp_path, f"tenants:\n  - slug: acme\n    retention_days: {days}\n")
+    assert sentence.startswith("tollgate.yaml:3: tenants[0].retention_days: ")
 
 
 def test_it_reads_an_empty_file_as_nothing(tmp_path: Path) -> None:
