@@ -100,7 +100,7 @@ def test_it_is_left_to_its_worker_to_cancel_while_it_runs(acme: Tenant) -> None:
 
 
 def test_it_stays_what_it_is_when_it_is_cancelled_too_late(acme: Tenant) -> None:
-    response = turn(acme, "hello")
+    response = turn(acme, "hello", background=True)
     assert responses.request_cancel(acme.id, response).status == "completed"
     assert said_before(acme, response) == ["hello", "re: hello"]
 

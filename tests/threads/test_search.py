@@ -12,7 +12,7 @@ from accounts.models import Tenant
 from accounts.tenancy import operator_scope, tenant_scope
 from tests.threads.turns import message, turn
 from threads import conversations, responses
-from threads.models import SEARCHED_CHARACTERS, Thread
+from threads.models import SEARCHED_CHARACTERS, Item, Thread
 from threads.search import EXCERPT_CHARACTERS, MOST_FOUND, excerpt, search
 
 
@@ -26,6 +26,8 @@ def found(tenant: Tenant, text: str, user: str | None = None) -> list[str]:
 
 def test_it_finds_items_with_all_the_words_newest_first(acme: Tenant) -> None:
     say(acme, "green tea in the garden", "black coffee")
+    with tenant_scope(acme.id):
+        Item.objects.of(acme).update(created_at=timezone.now() - timedelta(hours=1))
     say(acme, "tea that is Green")
     assert found(acme, "green tea") == ["tea that is Green", "green tea in the garden"]
     assert found(acme, "coffee GARDEN") == []
