@@ -28,6 +28,7 @@ from django.urls import re_path  # noqa: E402
 from accounts import changes, database  # noqa: E402
 from gateway import celery, health, housekeeping  # noqa: E402
 from gateway.jobs import keep_running  # noqa: E402
+from gateway.sockets import SocketProtocol as SocketProtocol  # noqa: E402  # where uvicorn finds it
 from proxy import asgi as relay  # noqa: E402
 from proxy.responses_socket import ResponsesSocket, no_such_socket  # noqa: E402
 

@@ -72,6 +72,11 @@ class Holding:
             self.held.take(self.address, size - self.size)
             self.size = size
 
+    def release(self) -> None:
+        """It is in memory no more."""
+        self.held.give_back(self.address, self.size)
+        self.size = 0
+
 
 class Held:
     """How many bytes of bodies this process holds, and each address without a credential."""
@@ -89,7 +94,7 @@ class Held:
         try:
             yield holding
         finally:
-            self.give_back(holding.address, holding.size)
+            holding.release()
 
     def take(self, address: str, size: int) -> None:
         """So many bytes more. Raises TooMuchAtOnce."""

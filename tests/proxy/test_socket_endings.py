@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from socket import create_connection
 from threading import Thread
 
 import httpx
@@ -18,8 +20,10 @@ from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.server import PROJECT, Gateway, Person
 from tests.services import free_port
-from tests.sockets import Client, Event, connected, connected_as
+from tests.sockets import BROKEN, Client, Event, connected, connected_as
 from tests.upstreams.scripted import ScriptedUpstream
+
+RESPONSES = "/v1/responses"
 
 
 def ended(gateway: Gateway, model: str) -> list[str]:
@@ -92,6 +96,27 @@ def peak_megabytes(gateway: Gateway) -> float:
     with open(f"/proc/{gateway.pid}/status") as status:
         lines = dict(line.split(":", 1) for line in status)
     return int(lines["VmHWM"].split()[0]) / 1024
+
+
+def test_parts_of_messages_count_as_parts_of_bodies_do(gateway: Gateway, alice: Person) -> None:
+    megabyte = "x" * 1024 * 1024
+    with ExitStack() as bodies, connected_as(alice) as client:
+        for _ in range(16):  # all that a process holds, less a megabyte
+            connection = bodies.enter_context(create_connection(("127.0.0.1", gateway.port), timeout=10))
+            head = f"POST {RESPONSES} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {alice.api_key}\r\n"
+            connection.sendall(f"{head}content-length: {32 * 1024 * 1024 - 65536}\r\n\r\n".encode())
+        until(lambda: too_much(alice, 4_000_000), what="the bodies to be held")
+        with suppress(ConnectionClosed):  # it need not wait for the end of the message
+            client.connection.send(itertools.repeat(megabyte, 30))
+        assert client.closed() in (1013, BROKEN)
+    with connected_as(alice) as client:
+        assert client.response(input="x" * 8_000_000)
+
+
+def too_much(person: Person, size: int) -> bool:
+    """Whether a body of that size is refused because of those that are held."""
+    answer = person.http.post(RESPONSES, content=b'{"a":"' + b"x" * size + b'"}')
+    return bool(answer.json()["error"]["code"] == "too_many_bytes")
 
 
 # The key
@@ -202,7 +227,7 @@ def test_a_turn_that_takes_too_long_is_told_when_the_server_stops(
 def with_short_sockets(gateway: Gateway) -> Iterator[Person]:
     """A caller of another server on the gateway's database, whose connections last for a second."""
     port = free_port()
-    options = ["--port", str(port), "--ws", "gateway.sockets:SocketProtocol", "--no-access-log"]
+    options = ["--port", str(port), "--ws", "gateway.asgi:SocketProtocol", "--no-access-log"]
     with open(gateway.folder / "short", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", "tests.proxy.short_sockets:application", *options],

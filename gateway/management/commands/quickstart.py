@@ -63,7 +63,7 @@ def server_arguments() -> list[str]:
         "--workers": settings.WORKERS,
         "--loop": "uvloop",
         "--http": "httptools",
-        "--ws": "gateway.sockets:SocketProtocol",
+        "--ws": "gateway.asgi:SocketProtocol",
         "--ws-max-size": MAX_IMAGE_JSON_BYTES,
         "--ws-ping-interval": _PING_SECONDS,
         "--ws-ping-timeout": _PONG_SECONDS,
