@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from contextlib import suppress
 from uuid import UUID
 
 from django.conf import settings
@@ -83,6 +84,8 @@ STORED = Paths(
     }
 )
 MODELS = "/models"
+# How long a stop waits for calls that were told to end.
+SETTLE_SECONDS = 5.0
 LIMITS = "/limits"
 
 logger = logging.getLogger(__name__)
@@ -135,7 +138,11 @@ class Plane:
             self.relay.queued.set()
 
     async def stop(self) -> None:
-        """Writes what is pending; from here on this worker has nothing open."""
+        """Lets calls that were told to end be settled, and writes what is pending; from here on this worker
+        has nothing open."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self.relay.running.ended()
         for task in self.tasks:
             task.cancel()
         await self.relay.ledger.close()

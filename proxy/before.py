@@ -43,21 +43,15 @@ class PreviousResponseNotFound(Exception):
 
 
 class Local:
-    """What a connection remembers of its last Response that is stored nowhere (Responses over WebSocket)."""
-
-    def __init__(self) -> None:
-        self._id = ""
-        self._said: tuple[Item, ...] = ()
+    """What a connection remembers of its last Response that is stored nowhere: nothing, where it has but one
+    (proxy/memory.py)."""
 
     def said(self, response_id: str) -> tuple[Item, ...] | None:
         """All that was said up to that Response; None when it is not the last one here."""
-        return self._said if response_id == self._id else None
+        return None
 
     def remember(self, response_id: str, said: tuple[Item, ...]) -> None:
-        self._id, self._said = response_id, said
-
-    def forget(self) -> None:
-        self._id, self._said = "", ()
+        """That Response is the last one here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 from channels.consumer import get_handler_name
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -24,14 +25,18 @@ from django.conf import settings
 from accounts import changes
 from accounts.database import DatabaseUnavailable
 from accounts.errors import ApiError
-from accounts.keys import InvalidCredential
+from accounts.keys import Caller, InvalidCredential
 from proxy import errors, frames
 from proxy.asgi import CORS, PLANE, told
 from proxy.call import Call, InvalidBody
 from proxy.endpoints import responses
 from proxy.endpoints.endpoint import Endpoint
+from proxy.event_log import EventLog
 from proxy.http import MAX_HEADER_BYTES, SEND_SECONDS, Header, Message, Receive, Reply, Request, Scope, Send
 from proxy.intake import NoCredential, TooMuchAtOnce, header_credential, one_credential
+from proxy.memory import Memory
+from proxy.response_turn import take_locally
+from proxy.turns import Turn
 
 LIFETIME_SECONDS = 3600.0
 MAX_WAITING = 16
@@ -194,12 +199,14 @@ class Session:
         self._socket = socket
         self._credential = credential
         self._scope = _turn_scope(socket.scope, credential)
-        self._endpoint = Endpoint(self._parse)
+        self._endpoint = Endpoint(self._parse, take=self._take)
         self._tolerated = _OF_BETA if _is_beta(socket.scope) else ()
+        self._memory = Memory(PLANE.relay.held)
         self._waiting: deque[bytes] = deque()
         self._stirred = asyncio.Event()
         self._left = asyncio.Event()
         self._goodbye: Goodbye | None = None
+        self._turn_id: UUID | None = None
 
     async def check_key(self) -> None:
         """Raises InvalidCredential, NoCredential, DatabaseUnavailable."""
@@ -268,6 +275,7 @@ class Session:
             timer.cancel()
             guard.cancel()
             PLANE.relay.held.give_back("", sum(map(len, self._waiting)))
+            self._memory.forget()
         await self._part()
 
     async def _next(self) -> bytes | None:
@@ -296,7 +304,10 @@ class Session:
         outlet = _Outlet(self._say)
         request = Request(self._scope, self._body(event), settings.TRUSTED_PROXIES)
         reply = Reply(request, outlet)
+        self._turn_id = request.id
         await told(PLANE.relay.answer(self._endpoint, request, reply), request, reply)
+        if self._memory.is_named_in(event):  # still, so nothing whole went on from it
+            self._memory.forget()
         if outlet.status == 401:
             self._end(Goodbye(_PRIVATE + 401))
         elif not (outlet.ended or self._left.is_set()):
@@ -317,6 +328,9 @@ class Session:
     def _parse(self, event: bytes, content_type: str) -> tuple[Call, str | None]:
         return responses.parse(frames.create_body(event, self._tolerated), content_type)
 
+    async def _take(self, call: Call, caller: Caller, request: Request, log: EventLog) -> Turn:
+        return await take_locally(call, caller, log, self._memory)
+
     async def _watch_key(self) -> None:
         """Ends it when the key does not let its client in any more: within a second of its revocation."""
         changed, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -334,6 +348,8 @@ class Session:
                 await self._recheck()
         except (InvalidCredential, NoCredential) as error:
             self._leave(Goodbye(_PRIVATE + 401, errors.to_api_error(error)))
+            if self._turn_id is not None:  # also one that would go on without its client
+                PLANE.relay.running.cancel(self._turn_id)
         finally:
             changes.unsubscribe(listener)
 

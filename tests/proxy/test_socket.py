@@ -272,10 +272,10 @@ def test_a_turn_that_fails_midway_ends_as_over_http(
     body = {"model": model, "input": "Hello", "stream": True}
     over_http = told(alice.http.post(RESPONSES, json=body).text)
     with connected_as(alice) as client:
-        client.create(model)
-        events = [client.hear() for _ in over_http]
-        assert [event["type"] for event in events] == [event["type"] for event in over_http]
-        assert "error" in [event["type"] for event in events]
-        assert code in (None, next(event for event in events if event["type"] == "error")["error"]["code"])
+        *_, error, last = client.turn(model)
+        assert [sorted(error), sorted(last)] == [sorted(event) for event in over_http[-2:]]
+        assert [error["type"], last["type"]] == ["error", "response.failed"]
+        assert last["response"]["status"] == "failed"
+        assert code in (None, error["code"])
         assert client.response()
     assert statuses(gateway, model, 2) == [status] * 2
