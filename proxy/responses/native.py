@@ -97,7 +97,7 @@ class ResponsesPassage(ResponsePassage):
         self._sequence = 0
         self._opened = False
         self._ending = b""
-        self._their_id = b""
+        self._marks = _PRIVATE_MARKS
         self._lines: set[bytes] = set()
         self._their_names: dict[str, tuple[bytes, bytes]] = {}
 
@@ -155,8 +155,9 @@ class ResponsesPassage(ResponsePassage):
         count = events.count(b"\n\n")
         if not self._lines or sum(events.count(line) for line in self._lines) != count:
             return None
-        if (self._their_id and self._their_id in events) or any(mark in events for mark in _PRIVATE_MARKS):
-            return None
+        for mark in self._marks:
+            if mark in events:
+                return None
         numbers = _NUMBER.findall(events)
         if len(numbers) != count:
             return None
@@ -269,7 +270,7 @@ class ResponsesPassage(ResponsePassage):
     def _begin(self, answered: Document) -> Document:
         """The Response as one of the first events bears it."""
         if isinstance(answered.get("id"), str):
-            self._their_id = msgspec.json.encode(answered["id"])
+            self._marks = (msgspec.json.encode(answered["id"]), *_PRIVATE_MARKS)
             self._names.call(answered["id"], self._begun["id"])
         told = shape.complete_response(_without(answered, *PRIVATE), self._begun)
         self._response = {**told, "output": []}

@@ -7,12 +7,12 @@ needed: nobody needs it of a Response that ends well.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from proxy import sse
 from proxy.fold import MAX_FOLDED_BYTES, TooMuchToFold
 from proxy.responses import shape
 from proxy.responses.names import Names
@@ -42,6 +42,7 @@ class _Delta(msgspec.Struct):
 
 
 _DELTAS = msgspec.json.Decoder(_Delta)
+_DATA = re.compile(rb"\ndata: (.*)")
 
 
 @dataclass(slots=True)
@@ -137,8 +138,7 @@ class Output:
     def _read_deltas(self) -> None:
         by_id = {told.id: told for told in self.told if told.open}
         said: dict[tuple[str, str, int], list[str]] = {}
-        for event in sse.split(b"".join(self._deltas)):
-            delta = _DELTAS.decode(sse.data(event))
+        for delta in _read(b"".join(self._deltas)):
             if delta.type in _ADDS_TO and delta.item_id in by_id and isinstance(delta.delta, str):
                 index = delta.summary_index if "summary" in delta.type else delta.content_index
                 said.setdefault((delta.item_id, delta.type, index), []).append(delta.delta)
@@ -177,6 +177,14 @@ class Output:
             return named
         alike = here and here not in matched and here.item["type"] == (item.get("type") or "message")
         return here if alike else None
+
+
+def _read(events: bytes) -> list[_Delta]:
+    """Nothing where one of them makes no sense: they went through unparsed."""
+    try:
+        return _DELTAS.decode_lines(b"\n".join(_DATA.findall(events)))
+    except (msgspec.DecodeError, RecursionError):
+        return []
 
 
 def _filled(item: Document, other: Document) -> Document:

@@ -2,7 +2,9 @@
 
 import pytest
 from openai.types.chat import ChatCompletionFunctionToolParam, ChatCompletionUserMessageParam
+from openai.types.responses import FunctionToolParam
 
+from tests import open_responses
 from tests.conftest import StartGateway
 from tests.server import Gateway, Person
 
@@ -92,6 +94,44 @@ def test_it_streams_responses_that_the_server_writes_sparsely(caller: Person) ->
     assert (final.output_text, final.model) == ("Hello to you", MODEL)
     body = {"model": MODEL, "input": HELLO, "stream": True}
     clean(caller.http.post("/v1/responses", json=body).text)
+
+
+@pytest.mark.parametrize("text", [HELLO, "weather?"])
+def test_its_responses_keep_the_open_responses_schema(caller: Person, text: str) -> None:
+    body = {
+        "model": MODEL,
+        "input": text,
+        "stream": True,
+        "tools": [{**WEATHER["function"], "type": "function"}],
+    }
+    assert open_responses.stream_faults(caller.http.post("/v1/responses", json=body).content) == []
+    whole = caller.http.post("/v1/responses", json={**body, "stream": False}).json()
+    assert open_responses.faults(whole, "ResponseResource") == []
+
+
+def test_it_calls_a_tool_in_a_response(caller: Person) -> None:
+    parameters: dict[str, object] = WEATHER["function"]["parameters"]
+    tool: FunctionToolParam = {
+        "type": "function",
+        "name": "get_weather",
+        "parameters": parameters,
+        "strict": None,
+    }
+    with caller.sdk.responses.stream(model=MODEL, input="weather?", tools=[tool]) as stream:
+        (call,) = stream.get_final_response().output
+    assert call.type == "function_call"
+    assert call.name == "get_weather"
+
+
+def test_it_goes_on_from_a_response(caller: Person) -> None:
+    first = caller.sdk.responses.create(model=MODEL, input=HELLO)
+    second = caller.sdk.responses.create(
+        model=MODEL, input="Count from 1 to 5.", previous_response_id=first.id
+    )
+    assert second.status == "completed"
+    assert second.usage is not None
+    assert first.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens
 
 
 def test_it_calls_a_tool(caller: Person) -> None:

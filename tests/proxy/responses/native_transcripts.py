@@ -96,7 +96,9 @@ def message(
     part = {"type": "output_text", "text": "".join(words), "annotations": list(annotations), "logprobs": []}
     empty = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
     deltas = [
-        event("response.output_text.delta", **place, delta=word, logprobs=[], obfuscation="x" * n, **more)
+        event(
+            "response.output_text.delta", **place, delta=word, logprobs=[], obfuscation="x" * (n % 16), **more
+        )
         for n, word in enumerate(words)
     ]
     cited = [

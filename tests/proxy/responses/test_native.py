@@ -395,6 +395,17 @@ def test_what_is_said_at_length_is_told_when_it_fails() -> None:
     assert texts(json.loads(made.final())) == ["".join(words)]
 
 
+def test_a_delta_that_makes_no_sense_keeps_no_failure_from_being_told() -> None:
+    made = passage()
+    feed(made, spell(*whole([message("msg_theirs", "a", "b", "c")])[:6]))
+    made.feed(
+        spell({**message("msg_theirs", "b")[1][1], "item_id": "msg_theirs", "delta": "!"}).replace(
+            b'"!"', b"!"
+        )
+    )
+    assert named(made.failed(ERROR), "response.failed")
+
+
 def test_it_fails_alike_when_it_is_asked_twice() -> None:
     made = passage()
     feed(made, spell(*whole([message("msg_theirs", *TEXT)])[:6]))
