@@ -2,6 +2,8 @@
 
 The events are the log's. Where it does not tell the end (its producer died, it expired, it is broken), the
 stored Response does.
+
+Invariant: a log knows no tenants, so nothing is read of one before the tenant was found to have the Response.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import msgspec
 
 from accounts import database
 from proxy import errors, sse
-from proxy.event_log import EventLog, LogBroken, LogUnavailable, ProducerGone
+from proxy.event_log import EventLog, LogBroken, LogUnavailable, ProducerGone, numbers
 from proxy.http import Reply, Request, TotalTimeout, Watch
 from proxy.orphans import Producers
 from proxy.responses import replay
@@ -45,7 +47,7 @@ class Following:
             async with watch, aclosing(self._events(tenant_id, response_id, after)) as pieces:
                 async for piece in pieces:
                     await reply.begin_events()
-                    await reply.piece(piece)
+                    await reply.piece(with_ids(piece))
         except (NotFound, LogUnavailable, LogBroken, database.DatabaseUnavailable, TotalTimeout) as error:
             if reply.status is None:
                 raise
@@ -55,6 +57,7 @@ class Following:
             await reply.end(b"")
 
     async def _events(self, tenant_id: UUID, response_id: UUID, after: int) -> AsyncGenerator[bytes]:
+        await database.run(responses.get, tenant_id, response_id)
         seen, told = after, False
         alive = partial(self._producers.alive, response_id)
         while True:
@@ -77,6 +80,14 @@ class Following:
                 return
             if broken is not None:
                 raise broken
+
+
+def with_ids(events: bytes) -> bytes:
+    """Each event under its number: a browser that connects again says which it has seen last."""
+    return b"".join(
+        event if number is None else b"id: %d\n%b" % (number, event)
+        for number, event in zip(numbers(events), sse.split(events), strict=True)
+    )
 
 
 def _told(error: Exception) -> bytes:

@@ -5,6 +5,7 @@ Read from the route table itself, so that a path which nobody asks charlie about
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,22 @@ def test_a_neighbours_is_as_if_it_never_was(path: str, method: str, alice: Perso
         answer = ask(charlie, method, path, id_, his.item_id)
         assert (answer.status_code, answer.content) == (404, nothing.content), id_
         assert apart(answer) == apart(nothing)
+
+
+@pytest.mark.parametrize("starting_after", ["", "&starting_after=3", "&starting_after=1000"])
+def test_a_neighbours_stream_is_as_if_it_never_was(
+    starting_after: str, alice: Person, charlie: Person
+) -> None:
+    body = {"model": "gpt-test", "input": "A secret.", "stream": True}
+    streamed = alice.http.post("/v1/responses", json=body).text
+    logged = json.loads(streamed.partition("data: ")[2].partition("\n")[0])["response"]["id"]
+    answers = {
+        (answer.status_code, answer.content)
+        for id_ in (logged, response_of(alice).id, f"{RESPONSE}{UNKNOWN_HEX}", *MALFORMED, *UPSTREAMS)
+        for answer in [charlie.http.get(f"/v1/responses/{id_}?stream=true{starting_after}")]
+    }
+    assert len(answers) == 1
+    assert answers.pop()[0] == 404
 
 
 def apart(response: httpx.Response) -> list[tuple[str, str]]:

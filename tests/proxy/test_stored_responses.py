@@ -108,6 +108,14 @@ def test_its_stream_goes_on_after_any_event(alice: Person) -> None:
         assert events(alice.http.get(path, headers=header)) == first[number + 1 :]
 
 
+def test_each_event_bears_its_number_for_a_browser_to_name(alice: Person) -> None:
+    id_ = streamed(alice)[-1]["response"]["id"]
+    told = alice.http.get(f"/v1/responses/{id_}?stream=true").content
+    for event in sse.split(told):
+        first, _, _ = event.partition(b"\n")
+        assert first == b"id: %d" % json.loads(sse.data(event))["sequence_number"]
+
+
 def test_how_far_a_browser_came_counts_more_than_where_it_began(alice: Person) -> None:
     first = streamed(alice)
     path = f"/v1/responses/{first[-1]['response']['id']}?stream=true&starting_after=0"
