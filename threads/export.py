@@ -14,7 +14,7 @@ from threads.item_ids import CHAT_COMPLETION, RESPONSE
 from threads.management import one_thread, public_id
 from threads.models import Item, StoredResponse, Thread
 
-_AT_ONCE = 50
+_AT_ONCE = 20
 
 
 def export_thread(tenant_id: UUID, thread_id: UUID) -> Iterator[bytes]:

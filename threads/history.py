@@ -20,8 +20,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import CharField, F, Func, Max, Q, QuerySet, Sum, UUIDField, Value
-from django.db.models.functions import Now
+from django.db.models import BinaryField, CharField, Count, F, Func, Max, Q, QuerySet, Sum, UUIDField, Value
+from django.db.models.functions import Cast, Now
 from django.utils import timezone
 
 from accounts.ids import uuid7
@@ -41,7 +41,9 @@ from threads.pages import Listed, Page, listed
 
 LONGEST_LINEAGE = 32
 LARGEST_PAST_BYTES = 64 * 1024 * 1024
+_ITEM_BYTES = 256  # of memory, beside its data
 
+Kind = StoredResponse.Kind
 CONTINUABLE = (StoredResponse.Status.COMPLETED, StoredResponse.Status.INCOMPLETE)
 
 
@@ -146,7 +148,13 @@ def past_of_response(tenant_id: UUID, response_id: UUID) -> Past:
     """Raises NotFound("response"), NotContinuable, PastTooLarge."""
     with tenant_scope(tenant_id):
         responses = StoredResponse.objects.of(tenant_id).filter(unexpired(), id=response_id)
-        kept = responses.filter(kind=StoredResponse.Kind.RESPONSE).select_related("thread").first()
+        chain = ("thread__conversation", "thread__lineage", "thread__start")
+        kept = (
+            responses.filter(kind=Kind.RESPONSE)
+            .select_related("thread")
+            .only("status", "end", *chain)
+            .first()
+        )
         if kept is None:
             raise NotFound("response")
         if kept.status not in CONTINUABLE:
@@ -200,10 +208,17 @@ def items_in(tenant_id: UUID, parts: Sequence[Segment]) -> QuerySet[Item]:
 
 def _load(tenant_id: UUID, parts: Sequence[Segment]) -> tuple[StoredItem, ...]:
     found = items_in(tenant_id, parts)
-    size = Func(F("data"), function="octet_length" if connection.vendor == "postgresql" else "length")
-    if (found.aggregate(total=Sum(size))["total"] or 0) > LARGEST_PAST_BYTES:
+    total = found.aggregate(bytes=Sum(_size()), items=Count("id"))
+    if (total["bytes"] or 0) + _ITEM_BYTES * total["items"] > LARGEST_PAST_BYTES:
         raise PastTooLarge
     return tuple(stored(found.order_by("position")))
+
+
+def _size() -> Func:
+    """The bytes of an item's data."""
+    if connection.vendor == "postgresql":
+        return Func(F("data"), function="octet_length")
+    return Func(Cast("data", BinaryField()), function="length")
 
 
 def stored(items: QuerySet[Item]) -> Iterator[StoredItem]:

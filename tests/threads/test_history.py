@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -11,7 +12,7 @@ from accounts.models import Tenant
 from accounts.tenancy import tenant_scope
 from tests.threads.turns import begun, finished, next_turn, said_before, turn
 from threads import history, responses
-from threads.history import LONGEST_LINEAGE
+from threads.history import LONGEST_LINEAGE, PastTooLarge
 from threads.models import Thread
 
 
@@ -43,6 +44,23 @@ def test_it_keeps_items_byte_for_byte(acme: Tenant) -> None:
     assert item.data == data
     assert item.id.startswith("item_")
     assert item.whole() == b'{"id":"%s",%s' % (item.id.encode(), rest)
+
+
+def test_it_refuses_a_past_that_is_too_large(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "LARGEST_PAST_BYTES", 2_000)
+    first = turn(acme, "x" * 300)
+    second = next_turn(acme, first, "x" * 300)
+    with pytest.raises(PastTooLarge):
+        history.past_of_response(acme.id, second)
+    assert len(said_before(acme, first)) == 2
+
+
+def test_it_counts_bytes_and_not_characters(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = begun(acme, history.NewItem("message", b'"' + "é".encode() * 500 + b'"'))
+    responses.record(acme.id, begin, finished())
+    monkeypatch.setattr(history, "LARGEST_PAST_BYTES", 1_000)
+    with pytest.raises(PastTooLarge):
+        history.past_of_response(acme.id, begin.id)
 
 
 def test_it_branches_where_a_response_is_continued_twice(acme: Tenant) -> None:

@@ -160,7 +160,7 @@ def test_it_exports_piece_by_piece(acme: Tenant) -> None:
         conversations.add_items(acme.id, thread, more, retention_days=1)
     pieces = list(export.export_thread(acme.id, thread))
     assert sum(piece.count(b"\n") for piece in pieces) == 121
-    assert max(piece.count(b"\n") for piece in pieces) <= 50
+    assert max(piece.count(b"\n") for piece in pieces) <= 20
 
 
 # Deleting and erasing
