@@ -1,14 +1,18 @@
 -- The limiter of many processes: the machine of accounts/limits.py, operation for operation the same as
 -- accounts/memory_limits.py. One call is one step, on Redis' clock unless it is told the time.
 --
--- KEYS  1 when this store was born, 2 the call's reservation, then one for each demand, in their order
--- ARGV  1 the operation, 2 its arguments as msgpack; what is answered is msgpack too
--- Every number is whole. In front of this stand the constants of accounts/limits.py: SECOND, GRACE, SEED, MARK,
--- WAIT, NEVER (microseconds), LONGEST_LEASE, COUNTER (milliseconds).
+-- KEYS  1 the store: when it was born, when it forgot its budgets, when it was last reached; then one for each
+--       shelf of buckets, one for each lease, and one for each hold; the last is the call's reservation
+-- ARGV  1 the demands, 2 the operation and what else it is given; both msgpack, as is what is answered
+-- Every number is whole. In front of this stand the constants of accounts/limits.py: SECOND, GRACE, SILENCE,
+-- SEED, MARK, WAIT, NEVER (microseconds), LONGEST_LEASE, COUNTER (milliseconds).
 
-local BUCKET, LEASE, HOLD = 1, 2, 3 -- kinds of demands; each is a list that begins with its kind
-local operation, given = ARGV[1], cmsgpack.unpack(ARGV[2])
-local lease_id, demands = given.lease_id, given.demands
+local demands, given = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
+local buckets, shelves, leases, holds = unpack(demands)
+local lease_id = given.lease_id
+local STORE, RESERVATION = KEYS[1], KEYS[#KEYS]
+local FIRST_SHELF, FIRST_LEASE = 1, 1 + #shelves
+local FIRST_HOLD = FIRST_LEASE + #leases
 
 local now = given.now
 if now < 0 then
@@ -16,19 +20,32 @@ if now < 0 then
   now = tonumber(time[1]) * SECOND + tonumber(time[2])
 end
 
-local birth = tonumber(redis.call("GET", KEYS[1]) or "")
-if not birth then
-  birth = now
-  redis.call("SET", KEYS[1], string.format("%.0f", birth))
+local function milliseconds(microseconds)
+  return math.ceil(microseconds / 1000)
 end
 
-local function milliseconds(microseconds)
-  return string.format("%.0f", math.ceil(microseconds / 1000))
+-- The store
+
+local birth, forgot_at, reached_at
+
+local function save_store()
+  local state = string.format("%.0f %.0f %.0f", birth, forgot_at, reached_at)
+  redis.call("SET", STORE, state, "PX", COUNTER)
+end
+
+local store = redis.call("GET", STORE)
+if store then
+  local born, forgot, reached = string.match(store, "(%S+) (%S+) (%S+)")
+  birth, forgot_at, reached_at = tonumber(born), tonumber(forgot), tonumber(reached)
+end
+if not store or now >= reached_at + SILENCE then
+  birth, forgot_at, reached_at = now, now, now
+  save_store()
 end
 
 -- What stands in the way
 
-local verdict = { index = -1, wait = 0, unseeded = {}, marks = {} }
+local verdict = { index = -1, wait = 0, recovering = false, unseeded = {}, marks = {} }
 
 local function blame(index, wait)
   if verdict.wait ~= NEVER and (wait == NEVER or wait > verdict.wait) then
@@ -39,43 +56,65 @@ end
 local function refusal()
   if verdict.wait ~= 0 then
     return cmsgpack.pack({ 0, verdict.index, verdict.wait, {}, {} })
+  elseif verdict.recovering then
+    return cmsgpack.pack({ -1 })
   elseif #verdict.unseeded > 0 then
-    return cmsgpack.pack({ 0, verdict.unseeded[1], 0, verdict.unseeded, verdict.marks })
+    local index = #buckets + #leases + verdict.unseeded[1]
+    return cmsgpack.pack({ 0, index, 0, verdict.unseeded, verdict.marks })
   end
 end
 
--- Buckets: a string, "units at"
+-- Buckets: a string for each shelf, of two doubles for each bucket on it, what is in it and when it was
 
-local function full_of(bucket)
-  local _, capacity, limit, period, _, slack = unpack(bucket)
-  return math.min(capacity * period + slack * limit, math.max(limit, capacity) * period)
-end
-
-local function units_of(key, bucket)
-  local limit, full = bucket[3], full_of(bucket)
-  local filling = redis.call("GET", key)
-  if not filling then
-    return full
+local function units_of()
+  local units, states = {}, {}
+  if #shelves == 0 then
+    return units, states
   end
-  local units, at = string.match(filling, "(%S+) (%S+)")
-  return math.min(full, tonumber(units) + math.max(0, now - tonumber(at)) * limit)
-end
-
-local function bucket_wait(key, bucket, cost)
-  local _, capacity, limit, period = unpack(bucket)
-  if cost > capacity then
-    return NEVER
+  local found = redis.call("MGET", unpack(KEYS, FIRST_SHELF + 1, FIRST_SHELF + #shelves))
+  for s, shelf in ipairs(shelves) do
+    local state = found[s] and { struct.unpack(string.rep("dd", #shelf), found[s]) }
+    for slot, b in ipairs(shelf) do
+      local _, limit, _, full = unpack(buckets[b])
+      units[b] = full
+      if state then
+        local there, at = state[2 * slot - 1], state[2 * slot]
+        units[b] = math.min(full, there + math.max(0, now - at) * limit)
+      end
+    end
+    states[s] = state or {}
   end
-  local missing = cost * period - units_of(key, bucket)
-  return missing > 0 and math.ceil(missing / limit) or 0
+  return units, states
 end
 
-local function draw(key, bucket, cost)
-  local _, _, limit, period = unpack(bucket)
-  local full = full_of(bucket)
-  local units = math.min(full, units_of(key, bucket) - cost * period)
-  local life = milliseconds((full - units) / limit + 2 * period)
-  redis.call("SET", key, string.format("%.0f %.0f", units, now), "PX", life)
+local function judge_buckets(costs)
+  local units, states = units_of()
+  for i, bucket in ipairs(buckets) do
+    local capacity, limit, period = unpack(bucket)
+    local missing = costs[i] * period - units[i]
+    if costs[i] > capacity then
+      blame(i - 1, NEVER)
+    elseif missing > 0 then
+      blame(i - 1, math.ceil(missing / limit))
+    end
+  end
+  return units, states
+end
+
+local function draw(costs, units, states)
+  for s, shelf in ipairs(shelves) do
+    local state, life = states[s], 0
+    for slot, b in ipairs(shelf) do
+      local _, limit, period, full = unpack(buckets[b])
+      if costs[b] ~= 0 or not state[2 * slot] then
+        units[b] = math.min(full, units[b] - costs[b] * period)
+        state[2 * slot - 1], state[2 * slot] = units[b], now
+      end
+      life = math.max(life, (full - units[b]) / limit + 2 * period)
+    end
+    local packed = struct.pack(string.rep("dd", #shelf), unpack(state))
+    redis.call("SET", KEYS[FIRST_SHELF + s], packed, "PX", milliseconds(life))
+  end
   return units
 end
 
@@ -86,24 +125,28 @@ local function count_leases(key)
   return redis.call("ZCARD", key)
 end
 
-local function lease(key, until_)
-  redis.call("ZADD", key, string.format("%.0f", until_), lease_id)
-  redis.call("PEXPIRE", key, LONGEST_LEASE)
+local function judge_leases()
+  for i, limit in ipairs(leases) do
+    local key = KEYS[FIRST_LEASE + i]
+    if redis.call("ZCARD", key) >= limit and count_leases(key) >= limit then
+      blame(#buckets + i - 1, WAIT)
+    end
+  end
 end
 
 -- Budgets: a hash of "amount until" by lease id, and the counter itself under ""
 
-local function save(key, counter)
+local function save(key, counter, ...)
   local state = string.format(
     "%.0f %.0f %.0f %.0f %.0f %.0f",
     counter.spent, counter.seeded_at, counter.settled, counter.held, counter.earliest, counter.calls
   )
-  redis.call("HSET", key, "", state)
+  redis.call("HSET", key, "", state, ...)
   redis.call("PEXPIRE", key, COUNTER)
 end
 
-local function hold_of(key, id)
-  local found = redis.call("HGET", key, id)
+local function hold_of(key)
+  local found = redis.call("HGET", key, lease_id)
   if found then
     local amount, until_ = string.match(found, "(%S+) (%S+)")
     return tonumber(amount), tonumber(until_)
@@ -132,15 +175,16 @@ local function lapse(key, counter)
   end
 end
 
-local function believes(hold, counter)
-  local settled, asked_at, asked_birth = unpack(hold, 7, 9)
+local function believes(told, counter)
+  local _, settled, asked_at, asked_birth = unpack(told)
   return now >= birth + given.recovery
     and asked_birth == birth
+    and forgot_at <= asked_at
     and now <= asked_at + MARK
     and counter.settled >= settled
 end
 
-local function counter_of(key, hold)
+local function counter_of(key, told)
   local counter = { spent = -1, seeded_at = 0, settled = 0, held = 0, earliest = 0, calls = 0 }
   local state = redis.call("HGET", key, "")
   if state then
@@ -153,73 +197,57 @@ local function counter_of(key, hold)
     lapse(key, counter)
     save(key, counter)
   end
-  if counter.spent >= 0 and counter.seeded_at + SEED <= now then
+  if counter.seeded_at + SEED <= now or counter.seeded_at < forgot_at then
     counter.spent = -1
   end
-  local told = hold[6]
-  if counter.spent < 0 and told >= 0 and believes(hold, counter) then
-    counter.spent = told + counter.settled - hold[7]
+  if counter.spent < 0 and told and believes(told, counter) then
+    counter.spent = told[1] + counter.settled - told[2]
     counter.seeded_at = now
     save(key, counter)
   end
   return counter
 end
 
-local function known(index, key, hold)
-  local counter = counter_of(key, hold)
-  if counter.spent < 0 then
-    local recovered_at = birth + given.recovery
-    if now < recovered_at then
-      blame(index, recovered_at - now)
+local function judge_holds()
+  local offered, counters = nil, {}
+  for i, hold in ipairs(holds) do
+    local amount, share = unpack(hold)
+    local key = KEYS[FIRST_HOLD + i]
+    local counter = counter_of(key, given.told[i])
+    counters[i] = counter
+    if counter.spent < 0 then
+      if now < birth + given.recovery then
+        verdict.recovering = true
+      else
+        table.insert(verdict.unseeded, i - 1)
+        table.insert(verdict.marks, { counter.settled, now, birth })
+        save(key, counter)
+      end
     else
-      table.insert(verdict.unseeded, index)
-      table.insert(verdict.marks, { counter.settled, now, birth })
-      save(key, counter)
+      local unspent = amount - counter.spent
+      local free = unspent - counter.held
+      if free < given.least then
+        blame(#buckets + #leases + i - 1, unspent >= given.least and WAIT or NEVER)
+      else
+        local offer = math.min(given.wanted, math.max(math.floor(free / share), given.least))
+        offered = offered and math.min(offered, offer) or offer
+      end
     end
   end
-  return counter
+  return offered or 0, counters
 end
 
-local function offer(index, key, hold)
-  local _, amount, wanted, least, share = unpack(hold)
-  local counter = known(index, key, hold)
-  if counter.spent < 0 then
-    return 0
-  end
-  local free = amount - counter.spent - counter.held
-  if free < least then
-    blame(index, amount - counter.spent >= least and WAIT or NEVER)
-    return 0
-  end
-  return math.min(wanted, math.max(math.floor(free / share), least))
-end
-
-local function judge_growth(index, key, hold, extra)
-  local counter = known(index, key, hold)
-  local own = hold_of(key, lease_id)
-  if not own then
-    blame(index, NEVER)
-  elseif counter.spent >= 0 and hold[2] - counter.spent - counter.held < extra then
-    blame(index, hold[2] - counter.spent - own >= extra and WAIT or NEVER)
-  end
-end
-
-local function set_aside(key, hold, extra, until_)
-  local counter = counter_of(key, hold)
-  local amount, before = hold_of(key, lease_id)
-  until_ = until_ or before or 0
+local function set_aside(key, counter, amount, until_)
+  local before = hold_of(key)
   counter.earliest = counter.calls > 0 and math.min(counter.earliest, until_) or until_
-  if not amount then
-    counter.calls = counter.calls + 1
+  if not before then
+    counter.calls, counter.held = counter.calls + 1, counter.held + amount
   end
-  counter.held = counter.held + extra
-  redis.call("HSET", key, lease_id, string.format("%.0f %.0f", (amount or 0) + extra, until_))
-  save(key, counter)
+  save(key, counter, lease_id, string.format("%.0f %.0f", before or amount, until_))
 end
 
-local function spend(key, hold, spent)
-  local counter = counter_of(key, hold)
-  local own = hold_of(key, lease_id)
+local function spend(key, spent)
+  local counter, own = counter_of(key), hold_of(key)
   counter.settled = counter.settled + spent
   if own then
     redis.call("HDEL", key, lease_id)
@@ -236,12 +264,23 @@ end
 -- Reservations: until when
 
 local function reserved()
-  local until_ = tonumber(redis.call("GET", KEYS[2]) or "")
+  local until_ = tonumber(redis.call("GET", RESERVATION) or "")
   return until_ ~= nil and until_ + GRACE > now
 end
 
 local function remember(until_)
-  redis.call("SET", KEYS[2], string.format("%.0f", until_), "PX", milliseconds(until_ - now + GRACE))
+  redis.call("SET", RESERVATION, string.format("%.0f", until_), "PX", milliseconds(until_ - now + GRACE))
+end
+
+local function restore(held, counters, until_)
+  for i = 1, #leases do
+    redis.call("ZADD", KEYS[FIRST_LEASE + i], string.format("%.0f", until_), lease_id)
+    redis.call("PEXPIRE", KEYS[FIRST_LEASE + i], LONGEST_LEASE)
+  end
+  for i = 1, #holds do
+    local key = KEYS[FIRST_HOLD + i]
+    set_aside(key, counters[i] or counter_of(key), held, until_)
+  end
 end
 
 -- The operations
@@ -249,129 +288,70 @@ end
 local operations = {}
 
 function operations.reserve()
-  local held = -1
-  for i, demand in ipairs(demands) do
-    local key, kind = KEYS[i + 2], demand[1]
-    if kind == BUCKET then
-      blame(i - 1, bucket_wait(key, demand, demand[5]))
-    elseif kind == LEASE then
-      blame(i - 1, count_leases(key) >= demand[2] and WAIT or 0)
-    else
-      local offered = offer(i - 1, key, demand)
-      held = held < 0 and offered or math.min(held, offered)
-    end
-  end
+  local units, states = judge_buckets(given.costs)
+  judge_leases()
+  local held, counters = judge_holds()
   local refused = refusal()
   if refused then
     return refused
   end
-  held = math.max(held, 0)
-  local until_, levels = now + given.duration, {}
-  for i, demand in ipairs(demands) do
-    local key, kind = KEYS[i + 2], demand[1]
-    if kind == BUCKET then
-      levels[#levels + 1] = draw(key, demand, demand[5])
-    elseif kind == LEASE then
-      lease(key, until_)
-    else
-      set_aside(key, demand, held, until_)
-    end
-  end
-  if #levels > 0 then
+  local until_ = now + given.duration
+  if #buckets > 0 then
     remember(until_)
   end
-  return cmsgpack.pack({ 1, held, birth, levels })
+  restore(held, counters, until_)
+  return cmsgpack.pack({ 1, held, draw(given.costs, units, states) })
 end
 
 function operations.grow()
-  local bucket = 0
-  for i, demand in ipairs(demands) do
-    if demand[1] == BUCKET then
-      bucket = bucket + 1
-      blame(i - 1, bucket_wait(KEYS[i + 2], demand, given.costs[bucket]))
-    elseif demand[1] == HOLD and given.extra > 0 then
-      judge_growth(i - 1, KEYS[i + 2], demand, given.extra)
-    end
-  end
-  local refused = refusal()
-  if refused then
-    return refused
-  end
-  local levels = {}
-  for i, demand in ipairs(demands) do
-    if demand[1] == BUCKET then
-      levels[#levels + 1] = draw(KEYS[i + 2], demand, given.costs[#levels + 1])
-    elseif demand[1] == HOLD and given.extra > 0 then
-      set_aside(KEYS[i + 2], demand, given.extra, nil)
-    end
-  end
-  return cmsgpack.pack({ 1, 0, birth, levels })
+  local units, states = judge_buckets(given.costs)
+  return refusal() or cmsgpack.pack({ 1, 0, draw(given.costs, units, states) })
+end
+
+function operations.reach()
+  reached_at = now
+  save_store()
 end
 
 function operations.extend()
-  local lost, until_ = given.birth ~= birth, now + given.duration
-  for i, demand in ipairs(demands) do
-    local key, kind = KEYS[i + 2], demand[1]
-    if kind == LEASE then
-      count_leases(key)
-      if lost or redis.call("ZSCORE", key, lease_id) then
-        lease(key, until_)
-      end
-    elseif kind == HOLD then
-      counter_of(key, demand)
-      local own = hold_of(key, lease_id)
-      if lost or own then
-        set_aside(key, demand, own and 0 or given.held, until_)
-      end
-    end
-  end
+  local until_ = now + given.duration
+  restore(given.held, {}, until_)
   if reserved() then
     remember(until_)
   end
 end
 
 function operations.settle()
-  local known_, bucket = reserved(), 0
-  redis.call("DEL", KEYS[2])
-  for i, demand in ipairs(demands) do
-    local key, kind = KEYS[i + 2], demand[1]
-    if kind == BUCKET then
-      bucket = bucket + 1
-      if known_ and given.costs[bucket] ~= demand[5] then
-        draw(key, demand, given.costs[bucket] - demand[5])
-      end
-    elseif kind == LEASE then
-      redis.call("ZREM", key, lease_id)
-    else
-      spend(key, demand, given.spent)
-    end
+  if #buckets > 0 and reserved() then
+    draw(given.costs, units_of())
+  end
+  redis.call("DEL", RESERVATION)
+  for i = 1, #leases do
+    redis.call("ZREM", KEYS[FIRST_LEASE + i], lease_id)
+  end
+  for i = 1, #holds do
+    spend(KEYS[FIRST_HOLD + i], given.spent)
   end
 end
 
 function operations.forget()
-  for i, demand in ipairs(demands) do
-    local counter = counter_of(KEYS[i + 2], demand)
-    if counter.spent >= 0 then
-      counter.spent = -1
-      save(KEYS[i + 2], counter)
-    end
-  end
+  forgot_at = now
+  save_store()
 end
 
 function operations.explain()
   local states = {}
-  for i, demand in ipairs(demands) do
-    local key, kind = KEYS[i + 2], demand[1]
-    if kind == BUCKET then
-      states[i] = { units_of(key, demand) }
-    elseif kind == LEASE then
-      states[i] = { count_leases(key) }
-    else
-      local counter = counter_of(key, demand)
-      states[i] = { counter.spent, counter.held, counter.calls }
-    end
+  for _, units in ipairs((units_of())) do
+    table.insert(states, { units })
+  end
+  for i = 1, #leases do
+    table.insert(states, { count_leases(KEYS[FIRST_LEASE + i]) })
+  end
+  for i = 1, #holds do
+    local counter = counter_of(KEYS[FIRST_HOLD + i])
+    table.insert(states, { counter.spent, counter.held, counter.calls })
   end
   return cmsgpack.pack(states)
 end
 
-return operations[operation]()
+return operations[given.operation]()

@@ -1,4 +1,8 @@
-"""The limiter of a process that is alone: the machine of accounts/limits.py, whose twin is limits.lua."""
+"""The limiter of a process that is alone: the machine of accounts/limits.py, whose twin is limits.lua.
+
+It works on demands by kind, all buckets, then all leases, then all holds: a call may have twenty of them, and
+what is done for each is most of what limits cost.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from accounts.limits import (
     COUNTER_SECONDS,
     HOLD_GRACE_SECONDS,
-    LONGEST_LEASE_SECONDS,
     MARK_SECONDS,
     NEVER,
     SECOND,
     SEED_SECONDS,
+    SILENCE_SECONDS,
     WAIT_SECONDS,
+    Amounts,
     Bucket,
     Demands,
     Grant,
@@ -25,31 +30,52 @@ from accounts.limits import (
     HoldState,
     Lease,
     LeaseState,
-    Level,
     Refusal,
     State,
+    Told,
     Verdict,
+    grown,
     lease_microseconds,
     level,
-    regrown,
 )
 
 _GRACE = HOLD_GRACE_SECONDS * SECOND
 _WAIT = WAIT_SECONDS * SECOND
 
 
+class _Entry(Protocol):
+    def over(self, now: int) -> bool:
+        """Whether it says no more than if it were not there."""
+
+
 @dataclass(slots=True)
 class _Filling:
+    bucket: Bucket  # as it was drawn from last
     units: float
     at: int
-    expires_at: int = 0
+
+    def over(self, now: int) -> bool:
+        return self.units + float(now - self.at) * self.bucket.limit >= self.bucket.full
 
 
 @dataclass(slots=True)
 class _Leases:
     until: dict[str, int] = field(default_factory=dict)  # by lease id
     earliest: int = 0  # none of them ends before
-    expires_at: int = 0
+
+    def over(self, now: int) -> bool:
+        return not self.living(now)
+
+    def living(self, now: int) -> dict[str, int]:
+        """Without those that ended."""
+        if self.until and self.earliest <= now:
+            self.until = {key: until for key, until in self.until.items() if until > now}
+            self.earliest = min(self.until.values(), default=0)
+        return self.until
+
+    def add(self, lease_id: str, until: int) -> None:
+        self.earliest = min(self.earliest, until) if self.until else until
+        self.until[lease_id] = until
 
 
 @dataclass(slots=True)
@@ -60,7 +86,10 @@ class _Counter:
     held: int = 0
     earliest: int = 0  # none of the holds ends before
     holds: dict[str, tuple[int, int]] = field(default_factory=dict)  # by lease id: amount, until
-    expires_at: int = 0
+    used_at: int = 0
+
+    def over(self, now: int) -> bool:
+        return not self.holds and self.used_at + COUNTER_SECONDS * SECOND <= now
 
 
 @dataclass(slots=True)
@@ -68,38 +97,30 @@ class _Reservation:
     """That the buckets of a call may be trued up, once."""
 
     until: int
-    expires_at: int = 0
+
+    def over(self, now: int) -> bool:
+        return self.until + _GRACE <= now
 
 
-Entry = TypeVar("Entry", _Filling, _Leases, _Counter, _Reservation)
+Entry = TypeVar("Entry", bound=_Entry)
 
 
 class _Table(Generic[Entry]):
-    """Entries by key. Those that say nothing any more go: two are looked at for each that is kept."""
+    """Entries by key. Those that are over go: two are looked at for each that is added."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self.entries: OrderedDict[str, Entry] = OrderedDict()
 
-    def get(self, key: str) -> Entry | None:
-        return self._entries.get(key)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def keep(self, key: str, entry: Entry, now: int, seconds: float) -> None:
-        entry.expires_at = now + math.ceil(seconds * SECOND)
-        entries = self._entries
+    def add(self, key: str, entry: Entry, now: int) -> Entry:
+        entries = self.entries
         entries[key] = entry
-        entries.move_to_end(key)
         for _ in range(2):
             oldest = next(iter(entries))
-            if entries[oldest].expires_at > now:
-                entries.move_to_end(oldest)
-            else:
+            if entries[oldest].over(now) and oldest != key:
                 del entries[oldest]
-
-    def pop(self, key: str) -> Entry | None:
-        return self._entries.pop(key, None)
+            else:
+                entries.move_to_end(oldest)
+        return entry
 
 
 def _microseconds() -> int:
@@ -114,6 +135,8 @@ class MemoryLimiter:
         self._clock = clock
         self._recovery = round(recovery_seconds * SECOND)
         self._birth = -1
+        self._forgot_at = -1
+        self._reached_at = -1
         self._fillings: _Table[_Filling] = _Table()
         self._leases: _Table[_Leases] = _Table()
         self._counters: _Table[_Counter] = _Table()
@@ -121,169 +144,161 @@ class MemoryLimiter:
 
     def __len__(self) -> int:
         """How many keys it remembers."""
-        return len(self._fillings) + len(self._leases) + len(self._counters) + len(self._reservations)
+        tables = (self._fillings, self._leases, self._counters, self._reservations)
+        return sum(len(table.entries) for table in tables)
 
-    async def reserve(self, lease_id: str, demands: Demands, lease_seconds: float) -> Grant | Refusal:
-        duration, now = lease_microseconds(lease_seconds), self._now()
-        verdict, held = Verdict(), -1
-        for index, demand in enumerate(demands):
-            if isinstance(demand, Bucket):
-                verdict.blame(index, self._bucket_wait(demand, demand.cost, now))
-            elif isinstance(demand, Lease):
-                verdict.blame(index, self._lease_wait(demand, now))
-            else:
-                offer = self._offer(verdict, index, demand, now)
-                held = offer if held < 0 else min(held, offer)
-        refusal = verdict.refusal()
+    async def reserve(
+        self, lease_id: str, demands: Demands, amounts: Amounts, lease_seconds: float
+    ) -> Grant | Refusal:
+        duration, now, verdict = lease_microseconds(lease_seconds), self._now(), Verdict()
+        units = self._judge_buckets(verdict, demands.buckets, amounts.costs, now)
+        self._judge_leases(verdict, demands, now)
+        held = self._judge_holds(verdict, demands, amounts, now)
+        refusal = verdict.refusal(len(demands.buckets) + len(demands.leases))
         if refusal is not None:
             return refusal
-        levels = self._take(lease_id, demands, max(held, 0), now, now + duration)
-        return Grant(lease_id, demands, max(held, 0), levels, self._birth)
+        left = self._draw(demands.buckets, amounts.costs, units, now)
+        if left:
+            self._reservations.add(lease_id, _Reservation(now + duration), now)
+        self._restore(lease_id, demands, held, now + duration, now)
+        return Grant(lease_id, demands, amounts.costs, held, left)
 
-    async def grow(self, grant: Grant, bucket_costs: Sequence[int], hold_extra: int) -> Grant | Refusal:
-        now, costs, verdict = self._now(), iter(bucket_costs), Verdict()
-        for index, demand in enumerate(grant.demands):
-            if isinstance(demand, Bucket):
-                verdict.blame(index, self._bucket_wait(demand, next(costs), now))
-            elif isinstance(demand, Hold) and hold_extra:
-                self._judge_growth(verdict, index, demand, grant.lease_id, hold_extra, now)
-        refusal = verdict.refusal()
-        if refusal is not None:
-            return refusal
-        levels, costs = [], iter(bucket_costs)
-        for demand in grant.demands:
-            if isinstance(demand, Bucket):
-                levels.append(self._draw(demand, next(costs), now))
-            elif isinstance(demand, Hold) and hold_extra:
-                self._hold(demand, grant.lease_id, hold_extra, now, None)
-        demands = regrown(grant, bucket_costs)
-        return Grant(grant.lease_id, demands, grant.held + hold_extra, tuple(levels), grant.birth)
+    async def grow(self, grant: Grant, costs: Sequence[int]) -> Grant | Refusal:
+        now, buckets, verdict = self._now(), grant.demands.buckets, Verdict()
+        units = self._judge_buckets(verdict, buckets, costs, now)
+        return verdict.refusal(0) or grown(grant, costs, self._draw(buckets, costs, units, now))
 
     async def extend(self, grants: Sequence[Grant], lease_seconds: float) -> None:
         duration, now = lease_microseconds(lease_seconds), self._now()
+        self._reached_at = now
         for grant in grants:
-            lost = grant.birth != self._birth
-            for demand in grant.demands:
-                if isinstance(demand, Lease):
-                    if lost or grant.lease_id in self._leases_of(demand, now).until:
-                        self._lease(demand, grant.lease_id, now, now + duration)
-                elif isinstance(demand, Hold):
-                    held = grant.lease_id in self._counter(demand, now).holds
-                    if lost or held:
-                        extra = 0 if held else grant.held
-                        self._hold(demand, grant.lease_id, extra, now, now + duration)
-            if self._reservation(grant.lease_id, now):
-                self._remember(grant.lease_id, now, now + duration)
+            self._restore(grant.lease_id, grant.demands, grant.held, now + duration, now)
+            reservation = self._reservations.entries.get(grant.lease_id)
+            if reservation is not None and not reservation.over(now):
+                reservation.until = now + duration
 
-    async def settle(self, grant: Grant, bucket_costs: Sequence[int], spent: int) -> None:
-        now, costs = self._now(), iter(bucket_costs)
-        known = self._reservation(grant.lease_id, now)
-        self._reservations.pop(grant.lease_id)
-        for demand in grant.demands:
-            if isinstance(demand, Bucket):
-                cost = next(costs)
-                if known and cost != demand.cost:
-                    self._draw(demand, cost - demand.cost, now)
-            elif isinstance(demand, Lease):
-                self._free(demand, grant.lease_id)
-            else:
-                self._spend(demand, grant.lease_id, spent, now)
+    async def settle(self, grant: Grant, costs: Sequence[int], spent: int) -> None:
+        now, demands = self._now(), grant.demands
+        reservation = self._reservations.entries.pop(grant.lease_id, None)
+        if reservation is not None and not reservation.over(now):
+            self._true_up(demands.buckets, grant.costs, costs, now)
+        for lease in demands.leases:
+            leases = self._leases.entries.get(lease.key)
+            if leases is not None:
+                leases.until.pop(grant.lease_id, None)
+        for hold in demands.holds:
+            self._spend(hold, grant.lease_id, spent, now)
 
-    async def forget(self, holds: Sequence[Hold]) -> None:
-        for hold in holds:
-            counter = self._counters.get(hold.name)
-            if counter is not None:
-                counter.spent = None
+    async def forget(self) -> None:
+        self._forgot_at = self._now()
 
     async def explain(self, demands: Demands) -> list[State]:
         now = self._now()
-        return [self._explain(demand, now) for demand in demands]
+        units = self._units(demands.buckets, now)
+        states: list[State] = [level(*each) for each in zip(demands.buckets, units, strict=True)]
+        states += [LeaseState(lease.limit, len(self._living(lease, now))) for lease in demands.leases]
+        for hold in demands.holds:
+            counter = self._counter(hold, None, now)
+            states.append(HoldState(hold.amount, counter.spent, counter.held, len(counter.holds)))
+        return states
 
     def _now(self) -> int:
+        """The time; a store that nobody reached for long is born again."""
         now = self._clock()
-        if self._birth < 0:
-            self._birth = now
+        if self._birth < 0 or now >= self._reached_at + SILENCE_SECONDS * SECOND:
+            self._birth = self._forgot_at = self._reached_at = now
         return now
 
-    def _take(self, lease_id: str, demands: Demands, held: int, now: int, until: int) -> tuple[Level, ...]:
-        levels = []
-        for demand in demands:
-            if isinstance(demand, Bucket):
-                levels.append(self._draw(demand, demand.cost, now))
-            elif isinstance(demand, Lease):
-                self._lease(demand, lease_id, now, until)
-            else:
-                self._hold(demand, lease_id, held, now, until)
-        if levels:
-            self._remember(lease_id, now, until)
-        return tuple(levels)
+    def _restore(self, lease_id: str, demands: Demands, held: int, until: int, now: int) -> None:
+        """Takes leases and holds, or keeps them, until then."""
+        for lease in demands.leases:
+            leases = self._leases.entries.get(lease.key) or self._leases.add(lease.key, _Leases(), now)
+            leases.add(lease_id, until)
+        for hold in demands.holds:
+            self._hold(hold, lease_id, held, until, now)
 
     # Buckets
 
-    def _units(self, bucket: Bucket, now: int) -> float:
-        """What is in the bucket by now."""
-        full = bucket.full
-        filling = self._fillings.get(bucket.key)
-        if filling is None:
-            return full
-        return min(full, filling.units + float(max(0, now - filling.at)) * bucket.limit)
+    def _units(self, buckets: Sequence[Bucket], now: int) -> list[float]:
+        """What is in each bucket by now."""
+        units, entries = [], self._fillings.entries
+        for bucket in buckets:
+            filling = entries.get(bucket.key)
+            if filling is None:
+                units.append(bucket.full)
+                continue
+            there, passed = filling.units, now - filling.at
+            if passed > 0:
+                there += float(passed) * bucket.limit
+            units.append(there if there < bucket.full else bucket.full)
+        return units
 
-    def _bucket_wait(self, bucket: Bucket, cost: int, now: int) -> int:
-        if cost > bucket.capacity:
-            return NEVER
-        missing = float(cost) * (bucket.period_seconds * SECOND) - self._units(bucket, now)
-        return math.ceil(missing / bucket.limit) if missing > 0 else 0
+    def _judge_buckets(
+        self, verdict: Verdict, buckets: Sequence[Bucket], costs: Sequence[int], now: int
+    ) -> list[float]:
+        """What is in each bucket before anything is taken."""
+        units = self._units(buckets, now)
+        for index, (bucket, cost, there) in enumerate(zip(buckets, costs, units, strict=True)):
+            missing = cost * bucket.period - there
+            if cost > bucket.capacity:
+                verdict.blame(index, NEVER)
+            elif missing > 0:
+                verdict.blame(index, math.ceil(missing / bucket.limit))
+        return units
 
-    def _draw(self, bucket: Bucket, cost: int, now: int) -> Level:
-        """Takes the cost, into debt if need be; gives it back where it is negative."""
-        period = bucket.period_seconds * SECOND
-        full = bucket.full
-        units = min(full, self._units(bucket, now) - float(cost) * period)
-        seconds = (full - units) / bucket.limit / SECOND + 2 * bucket.period_seconds
-        self._fillings.keep(bucket.key, _Filling(units, now), now, seconds)
-        return level(bucket, units)
+    def _draw(
+        self, buckets: Sequence[Bucket], costs: Sequence[int], units: Sequence[float], now: int
+    ) -> tuple[float, ...]:
+        """Takes the costs, into debt if need be, and gives back those below zero; what is left."""
+        left, fillings = [], self._fillings
+        for bucket, cost, there in zip(buckets, costs, units, strict=True):
+            if not cost:
+                left.append(there)
+                continue
+            rest = there - cost * bucket.period
+            if rest > bucket.full:
+                rest = bucket.full
+            left.append(rest)
+            filling = fillings.entries.get(bucket.key)
+            if filling is None:
+                fillings.add(bucket.key, _Filling(bucket, rest, now), now)
+            else:
+                filling.bucket, filling.units, filling.at = bucket, rest, now
+        return tuple(left)
+
+    def _true_up(
+        self, buckets: Sequence[Bucket], taken: Sequence[int], costs: Sequence[int], now: int
+    ) -> None:
+        """Takes what was not taken enough, and gives back what was too much."""
+        more = [cost - before for cost, before in zip(costs, taken, strict=True)]
+        wrong = [bucket for bucket, extra in zip(buckets, more, strict=True) if extra]
+        self._draw(wrong, [extra for extra in more if extra], self._units(wrong, now), now)
 
     # Leases
 
-    def _leases_of(self, lease: Lease, now: int) -> _Leases:
-        leases = self._leases.get(lease.key)
-        if leases is None:
-            return _Leases()
-        if leases.until and leases.earliest <= now:
-            leases.until = {key: until for key, until in leases.until.items() if until > now}
-            leases.earliest = min(leases.until.values(), default=0)
-        return leases
+    def _living(self, lease: Lease, now: int) -> dict[str, int]:
+        leases = self._leases.entries.get(lease.key)
+        return leases.living(now) if leases is not None else {}
 
-    def _lease_wait(self, lease: Lease, now: int) -> int:
-        return _WAIT if len(self._leases_of(lease, now).until) >= lease.limit else 0
-
-    def _lease(self, lease: Lease, lease_id: str, now: int, until: int) -> None:
-        leases = self._leases_of(lease, now)
-        leases.earliest = min(leases.earliest, until) if leases.until else until
-        leases.until[lease_id] = until
-        self._leases.keep(lease.key, leases, now, LONGEST_LEASE_SECONDS)
-
-    def _free(self, lease: Lease, lease_id: str) -> None:
-        leases = self._leases.get(lease.key)
-        if leases is not None:
-            leases.until.pop(lease_id, None)
-            if not leases.until:
-                self._leases.pop(lease.key)
+    def _judge_leases(self, verdict: Verdict, demands: Demands, now: int) -> None:
+        for index, lease in enumerate(demands.leases, len(demands.buckets)):
+            if len(self._living(lease, now)) >= lease.limit:
+                verdict.blame(index, _WAIT)
 
     # Budgets
 
-    def _counter(self, hold: Hold, now: int) -> _Counter:
-        """The budget's counter, which is a new one where nobody knows it; seeded where the hold can."""
-        counter = self._counters.get(hold.name) or _Counter()
+    def _counter(self, hold: Hold, told: Told | None, now: int) -> _Counter:
+        """The budget's counter, which is a new one where nobody knows it; seeded with what it is told."""
+        counter = self._counters.entries.get(hold.key) or self._counters.add(hold.key, _Counter(), now)
+        counter.used_at = now
         if counter.holds and counter.earliest + _GRACE <= now:
             self._lapse(counter, now)
-        if counter.spent is not None and counter.seeded_at + SEED_SECONDS * SECOND <= now:
+        if counter.seeded_at + SEED_SECONDS * SECOND <= now or counter.seeded_at < self._forgot_at:
             counter.spent = None
-        if counter.spent is None and hold.spent is not None and self._believes(hold, counter, now):
-            assert hold.mark is not None
-            counter.spent = hold.spent + counter.settled - hold.mark[0]
+        if counter.spent is None and told is not None and self._believes(told, counter, now):
+            spent, (settled, *_) = told
+            counter.spent = spent + counter.settled - settled
             counter.seeded_at = now
-            self._counters.keep(hold.name, counter, now, COUNTER_SECONDS)
         return counter
 
     def _lapse(self, counter: _Counter, now: int) -> None:
@@ -295,59 +310,50 @@ class MemoryLimiter:
         counter.held = sum(amount for amount, _ in kept.values())
         counter.earliest = min((until for _, until in kept.values()), default=0)
 
-    def _believes(self, hold: Hold, counter: _Counter, now: int) -> bool:
+    def _believes(self, told: Told, counter: _Counter, now: int) -> bool:
         """Whether what the database said is an answer to a question asked lately, of this very store."""
-        if hold.mark is None or now < self._birth + self._recovery:
-            return False
-        settled, asked_at, birth = hold.mark
-        return birth == self._birth and now <= asked_at + MARK_SECONDS * SECOND and counter.settled >= settled
+        _, (settled, asked_at, birth) = told
+        return (
+            now >= self._birth + self._recovery
+            and birth == self._birth
+            and self._forgot_at <= asked_at
+            and now <= asked_at + MARK_SECONDS * SECOND
+            and counter.settled >= settled
+        )
 
-    def _known(self, verdict: Verdict, index: int, hold: Hold, now: int) -> tuple[_Counter, int | None]:
-        """The counter and what it says was spent; None where the verdict now says why it is unknown."""
-        counter = self._counter(hold, now)
-        if counter.spent is None:
-            recovered_at = self._birth + self._recovery
-            if now < recovered_at:
-                verdict.blame(index, recovered_at - now)
+    def _judge_holds(self, verdict: Verdict, demands: Demands, amounts: Amounts, now: int) -> int:
+        """How much every budget can hold for the call."""
+        first, offers = len(demands.buckets) + len(demands.leases), []
+        for index, hold in enumerate(demands.holds):
+            counter = self._counter(hold, amounts.told.get(index) if amounts.told else None, now)
+            if counter.spent is None:
+                if now < self._birth + self._recovery:
+                    verdict.recovering = True
+                else:
+                    verdict.ask(index, (counter.settled, now, self._birth))
+                continue
+            unspent = hold.amount - counter.spent
+            free = unspent - counter.held
+            if free < amounts.least:
+                verdict.blame(first + index, _WAIT if unspent >= amounts.least else NEVER)
             else:
-                verdict.ask(index, (counter.settled, now, self._birth))
-                self._counters.keep(hold.name, counter, now, COUNTER_SECONDS)
-        return counter, counter.spent
+                offers.append(min(amounts.wanted, max(free // hold.share, amounts.least)))
+        return min(offers, default=0)
 
-    def _offer(self, verdict: Verdict, index: int, hold: Hold, now: int) -> int:
-        """How much the budget can hold for the call."""
-        counter, spent = self._known(verdict, index, hold, now)
-        if spent is None:
-            return 0
-        free = hold.amount - spent - counter.held
-        if free < hold.least:
-            verdict.blame(index, _WAIT if hold.amount - spent >= hold.least else NEVER)
-            return 0
-        return min(hold.wanted, max(math.floor(free / hold.share), hold.least))
-
-    def _judge_growth(
-        self, verdict: Verdict, index: int, hold: Hold, lease_id: str, extra: int, now: int
-    ) -> None:
-        counter, spent = self._known(verdict, index, hold, now)
-        own = counter.holds.get(lease_id)
-        if own is None:
-            verdict.blame(index, NEVER)
-        elif spent is not None and hold.amount - spent - counter.held < extra:
-            verdict.blame(index, _WAIT if hold.amount - spent - own[0] >= extra else NEVER)
-
-    def _hold(self, hold: Hold, lease_id: str, extra: int, now: int, until: int | None) -> None:
-        """Holds that much more for the call; until then, or for as long as before."""
-        counter = self._counter(hold, now)
-        amount, before = counter.holds.get(lease_id, (0, 0))
-        until = before if until is None else until
+    def _hold(self, hold: Hold, lease_id: str, amount: int, until: int, now: int) -> None:
+        """Holds the amount for the call, or what it holds already, until then."""
+        counter = self._counter(hold, None, now)
+        before = counter.holds.get(lease_id)
+        if before is None:
+            counter.held += amount
+        else:
+            amount = before[0]
         counter.earliest = min(counter.earliest, until) if counter.holds else until
-        counter.holds[lease_id] = (amount + extra, until)
-        counter.held += extra
-        self._counters.keep(hold.name, counter, now, COUNTER_SECONDS)
+        counter.holds[lease_id] = (amount, until)
 
     def _spend(self, hold: Hold, lease_id: str, spent: int, now: int) -> None:
         """Turns the call's hold into spending. Where it has none, only the database knows what was spent."""
-        counter = self._counter(hold, now)
+        counter = self._counter(hold, None, now)
         counter.settled += spent
         own = counter.holds.pop(lease_id, None)
         if own is not None:
@@ -356,22 +362,3 @@ class MemoryLimiter:
                 counter.spent += spent
         elif spent:
             counter.spent = None
-        self._counters.keep(hold.name, counter, now, COUNTER_SECONDS)
-
-    # Reservations
-
-    def _reservation(self, lease_id: str, now: int) -> bool:
-        reservation = self._reservations.get(lease_id)
-        return reservation is not None and reservation.until + _GRACE > now
-
-    def _remember(self, lease_id: str, now: int, until: int) -> None:
-        seconds = (until - now) / SECOND + HOLD_GRACE_SECONDS
-        self._reservations.keep(lease_id, _Reservation(until), now, seconds)
-
-    def _explain(self, demand: Bucket | Lease | Hold, now: int) -> State:
-        if isinstance(demand, Bucket):
-            return level(demand, self._units(demand, now))
-        if isinstance(demand, Lease):
-            return LeaseState(demand.limit, len(self._leases_of(demand, now).until))
-        counter = self._counter(demand, now)
-        return HoldState(demand.amount, counter.spent, counter.held, len(counter.holds))

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from accounts.models import ApiKey, Budget, Limit, SecurityKey, User
 from accounts.tenancy import operator_scope
-from accounts.windows import window_start
+from accounts.windows import window
 
 SubjectId = int | uuid.UUID | str
 
@@ -46,9 +46,9 @@ class BudgetRule:
     allow_unpriced: bool
     timezone: str
 
-    def window_start(self, now: datetime) -> datetime:
-        """When the window began that `now` is in, in UTC."""
-        return window_start(self.period, now, self.timezone)
+    def window(self, now: datetime) -> tuple[datetime, datetime]:
+        """When the window that `now` is in began, and when it ends, in UTC."""
+        return window(self.period, now, self.timezone)
 
 
 @dataclass(frozen=True, slots=True)

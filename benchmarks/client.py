@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar, cast
@@ -15,6 +16,8 @@ from benchmarks.upstream import EVENTS_PER_SECOND
 P = TypeVar("P", bound=asyncio.Protocol)
 
 LOAD_TIMEOUT_SECONDS = 60
+ADMISSION_TIMEOUT_SECONDS = 10
+ADMISSION_PAUSE_SECONDS = 0.2
 STARTS_SPREAD_SECONDS = 0.4
 QUESTION = (
     '{"model":"gpt-4o-mini","messages":[{"role":"system","content":"Answer in one sentence."},'
@@ -132,6 +135,15 @@ class Client:
             f"accept: application/json\r\nuser-agent: tollgate-bench\r\n"
             f"content-length: {len(body)}\r\n\r\n{body}"
         ).encode()
+
+    async def await_admission(self) -> None:
+        """Returns once a call is let in: under a budget none is for the first seconds of a new Redis."""
+        async with asyncio.timeout(ADMISSION_TIMEOUT_SECONDS):
+            while True:
+                with suppress(CallFailed):
+                    return await self.json_calls_in_turn(1)
+                self.calls_made -= 1  # it was refused, and is in no ledger
+                await asyncio.sleep(ADMISSION_PAUSE_SECONDS)
 
     async def json_calls(self, count: int, at_once: int) -> None:
         """Makes `count` calls over `at_once` connections."""

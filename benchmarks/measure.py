@@ -51,6 +51,7 @@ async def warm_up(server: Server) -> None:
     """Connections to the upstream are open and caches filled before anything is counted."""
     await server.client.json_calls(WARM_UP_CALLS, JSON_AT_ONCE)
     if server.limited:
+        await server.limited.await_admission()
         await server.limited.json_calls(WARM_UP_CALLS, JSON_AT_ONCE)
     await server.client.streams(STREAMS_AT_ONCE, SHORT_EVENTS)
 

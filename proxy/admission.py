@@ -128,7 +128,7 @@ class Ticket:
             if self._reservation is not None:
                 tokens = (self.record["input_tokens"] or 0) + (self.record["output_tokens"] or 0)
                 spent = self.record["cost_nano_usd"] or 0
-                await asyncio.shield(self._limits.settle(self._reservation, tokens, spent))
+                await self._limits.settle(self._reservation, tokens, spent)
 
     def _made_record(self) -> Row:
         ending = self.ending

@@ -51,6 +51,16 @@ class Worst:
         """Nano-dollars with that much output, rounded up."""
         return self.input_nano_usd + -(-output_tokens * self.output_nano_usd_per_million // 1_000_000)
 
+    @property
+    def wanted(self) -> int:
+        """What is held for it where there is enough, in nano-dollars."""
+        return self.cost(self.output_tokens)
+
+    @property
+    def least(self) -> int:
+        """What is held for it at least: a short answer's cost, in nano-dollars."""
+        return self.cost(min(self.output_tokens, LEAST_OUTPUT_TOKENS))
+
     def affordable(self, held: int) -> int:
         """Tokens of output that `held` nano-dollars pay for."""
         if self.output_nano_usd_per_million == 0:
@@ -67,9 +77,13 @@ class Charge:
     window_start: str
 
     @classmethod
-    def of(cls, rule: BudgetRule, subject: str, now: datetime) -> Charge:
-        """In the window that `now` is in."""
-        return cls(rule.id.hex, subject, rule.window_start(now).strftime("%Y-%m-%d %H:%M:%S"))
+    def of(cls, rule: BudgetRule, subject: str, start: datetime) -> Charge:
+        """In the window that began then."""
+        return cls(rule.id.hex, subject, start.strftime("%Y-%m-%d %H:%M:%S"))
+
+    def hold(self, amount: int) -> Hold:
+        """What a limiter calls the same, of a budget of that many nano-dollars."""
+        return Hold(f"{self.budget}:{self.subject}@{self.window_start}", amount)
 
 
 def worst(call: Call, price: Price | None) -> Worst | None:
@@ -97,18 +111,6 @@ def applying(rules: tuple[BudgetRule, ...], caller: Caller) -> list[tuple[Budget
         for rule in rules
         if (subject := subjects[rule.scope]) is not None and rule.subject_id in (None, subject)
     ]
-
-
-def hold(rule: BudgetRule, subject: str, most: Worst, now: datetime) -> Hold:
-    """What the budget is asked to hold for a call."""
-    least = most.cost(min(most.output_tokens, LEAST_OUTPUT_TOKENS))
-    return Hold(
-        key=f"{rule.id.hex}:{subject}",
-        generation=rule.window_start(now).isoformat(),
-        amount=rule.amount_nano_usd,
-        wanted=most.cost(most.output_tokens),
-        least=least,
-    )
 
 
 def capped(call: Call, most: Worst, held: int) -> tuple[Call, int | None]:

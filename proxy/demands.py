@@ -1,22 +1,29 @@
-"""What the limits that apply to a call demand of the limiter, and how a refusal is told. Pure."""
+"""What limits and budgets demand of the limiter for a call, and how a refusal is told. Pure.
+
+What applies to a call is a `Plan`. It is the same for all calls of one caller, address and model, so that it
+is worked out once and kept: with limits of every kind on every scope it has more than twenty demands.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import msgspec
 
 from accounts.keys import Caller
-from accounts.limits import Bucket, Demand, Grant, Lease, Level, Refusal
-from accounts.rules import LimitRule, SubjectId
+from accounts.limits import Amounts, Bucket, Demands, Grant, Lease, Level, Refusal, level
+from accounts.rules import BudgetRule, LimitRule, SubjectId, TenantRules
+from proxy.budgets import Charge, Worst
 from proxy.call import Call
 
 # Output is reserved as asked for, within these: most answers are short, and what was too little is taken
 # while the answer runs.
 DEFAULT_OUTPUT_TOKENS = 1_000
 MAX_OUTPUT_TOKENS = 4_000
+MOST_PLANS = 10_000  # of a tenant: who calls from more addresses at a time pays for the work again
 _OUTPUT_MEMBERS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 Header = tuple[bytes, bytes]
@@ -26,7 +33,7 @@ Header = tuple[bytes, bytes]
 class Asked:
     """One demand, the limit that makes it, and what it counts: requests, tokens or concurrent calls."""
 
-    demand: Demand
+    demand: Bucket | Lease
     rule: LimitRule
     counts: str
 
@@ -34,7 +41,6 @@ class Asked:
         """The limit as a sentence names it."""
         if isinstance(self.demand, Lease):
             return f"{self.demand.limit} concurrent calls per {self.rule.scope}"
-        assert isinstance(self.demand, Bucket)
         period = "second" if self.demand.period_seconds == 1 else "minute"
         return f"{self.demand.limit} {self.counts} per {period} and {self.rule.scope}"
 
@@ -52,22 +58,121 @@ class RateLimited(Exception):
         )
 
 
-def asked_of(rules: tuple[LimitRule, ...], call: Call, caller: Caller, client_ip: str) -> tuple[Asked, ...]:
-    """The demands of every limit that applies to this call."""
-    subjects: dict[str, SubjectId | None] = {
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The demands of every limit that applies, those of requests before those of tokens before those of
+    concurrent calls, and then of every budget. Good from `start` to `end`, when a budget's window ends
+    (seconds since 1970)."""
+
+    asked: tuple[Asked, ...]
+    demands: Demands
+    requests: int  # how many of the buckets count requests
+    tokens: int  # and how many tokens
+    budgets: tuple[BudgetRule, ...]
+    charges: tuple[Charge, ...]
+    start: float
+    end: float
+
+    @property
+    def demands_nothing(self) -> bool:
+        return not self.asked and not self.budgets
+
+    def without_budgets(self) -> Plan:
+        return replace(self, demands=replace(self.demands, holds=()), budgets=(), charges=())
+
+    def amounts(self, tokens: int, most: Worst | None) -> Amounts:
+        """What a call takes that is estimated at so many tokens; `most` where a budget applies."""
+        # A call that asks for more than the bucket holds is let in when it is full.
+        of_tokens = [min(tokens, bucket.capacity) for bucket in self.demands.buckets[self.requests :]]
+        costs = (1,) * self.requests + tuple(of_tokens)
+        return Amounts(costs) if most is None else Amounts(costs, most.wanted, most.least)
+
+    def costs(self, requests: int, tokens: int) -> tuple[int, ...]:
+        """For each bucket: the tokens where it counts tokens, else the requests."""
+        return (requests,) * self.requests + (tokens,) * self.tokens
+
+
+class Plans:
+    """The plans of one tenant's calls, each made when it is first needed. `by_ip` says whether the address
+    matters, which takes some work to find."""
+
+    def __init__(self, rules: TenantRules) -> None:
+        self._rules = rules
+        scopes = {rule.scope for rule in rules.limits}
+        self.by_ip = "ip" in scopes
+        self._by_model = "model" in scopes
+        self._kept: dict[tuple[object, ...], Plan] = {}
+
+    def of(self, caller: Caller, client_ip: str, model: str, now: float) -> Plan:
+        """At `now`, in seconds since 1970. `client_ip` may be left out unless `by_ip`."""
+        key_id = caller.api_key_id or caller.security_key_id
+        key = (caller.user_id, key_id, client_ip, model if self._by_model else "")
+        plan = self._kept.get(key)
+        if plan is None or not plan.start <= now < plan.end:
+            if len(self._kept) >= MOST_PLANS:
+                self._kept.clear()
+            plan = self._kept[key] = _plan(self._rules, _subjects(caller, client_ip, model), now)
+        return plan
+
+
+def _subjects(caller: Caller, client_ip: str, model: str) -> dict[str, SubjectId | None]:
+    """Whom each scope means."""
+    return {
         "tenant": caller.tenant_id,
         "user": caller.user_id,
         "key": caller.api_key_id or caller.security_key_id,
         "ip": client_ip,
-        "model": call.model,
+        "model": model,
     }
-    tokens = token_cost(call)
-    asked: list[Asked] = []
-    for rule in rules:
+
+
+def _plan(rules: TenantRules, subjects: dict[str, SubjectId | None], now: float) -> Plan:
+    asked: dict[str, list[Asked]] = {"requests": [], "tokens": [], "concurrent calls": []}
+    for rule in rules.limits:
         subject = subjects[rule.scope]
-        if subject is not None and (rule.subject_id is None or rule.subject_id == subject):
-            asked += _demands(rule, f"{rule.id.hex}:{subject}", tokens)
-    return tuple(asked)
+        if _applies(rule, subject):
+            for each in _demands(rule, f"{rule.id.hex}:{subject}"):
+                asked[each.counts].append(each)
+    budgets = tuple(rule for rule in rules.budgets if _applies(rule, subjects[rule.scope]))
+    windows = [rule.window(datetime.fromtimestamp(now, UTC)) for rule in budgets]
+    charges = tuple(
+        Charge.of(rule, f"{rule.scope}:{subjects[rule.scope]}", start)
+        for rule, (start, _) in zip(budgets, windows, strict=True)
+    )
+    inorder = tuple(each for same in asked.values() for each in same)
+    demands = Demands(
+        tuple(each.demand for each in inorder if isinstance(each.demand, Bucket)),
+        tuple(each.demand for each in inorder if isinstance(each.demand, Lease)),
+        tuple(charge.hold(rule.amount_nano_usd) for charge, rule in zip(charges, budgets, strict=True)),
+    )
+    return Plan(
+        inorder,
+        demands,
+        len(asked["requests"]),
+        len(asked["tokens"]),
+        budgets,
+        charges,
+        start=max((start.timestamp() for start, _ in windows), default=0.0),
+        end=min((end.timestamp() for _, end in windows), default=math.inf),
+    )
+
+
+def _applies(rule: LimitRule | BudgetRule, subject: SubjectId | None) -> bool:
+    return subject is not None and rule.subject_id in (None, subject)
+
+
+def _demands(rule: LimitRule, where: str) -> Iterator[Asked]:
+    requests = [(rule.requests_per_second, 1), (rule.requests_per_minute, 60)]
+    rates = [("requests", limit, period) for limit, period in requests if limit is not None]
+    if rule.tokens_per_minute is not None:
+        rates.append(("tokens", rule.tokens_per_minute, 60))
+    names = [f"{counts[0]}{period}" for counts, _, period in rates]
+    for name, (counts, limit, period) in zip(names, rates, strict=True):
+        capacity = 1 if counts == "requests" and rule.queue_seconds is not None else limit
+        shelf = f"{where}:{'+'.join(names)}"
+        yield Asked(Bucket(f"{where}:{name}", capacity, limit, period, shelf=shelf), rule, counts)
+    if rule.concurrent is not None:
+        yield Asked(Lease(f"{where}:c", rule.concurrent), rule, "concurrent calls")
 
 
 def token_cost(call: Call) -> int:
@@ -80,38 +185,38 @@ def token_cost(call: Call) -> int:
     return call.input_tokens_estimate + min(wanted, MAX_OUTPUT_TOKENS)
 
 
-def _demands(rule: LimitRule, where: str, tokens: int) -> Iterator[Asked]:
-    queues = rule.queue_seconds is not None
-    for limit, period in ((rule.requests_per_second, 1), (rule.requests_per_minute, 60)):
-        if limit is not None:
-            bucket = Bucket(f"{where}:r{period}", 1 if queues else limit, limit, period)
-            yield Asked(bucket, rule, "requests")
-    if (limit := rule.tokens_per_minute) is not None:
-        # A call that asks for more than the bucket holds is let in when it is full.
-        yield Asked(Bucket(f"{where}:t60", limit, limit, 60, min(tokens, limit)), rule, "tokens")
-    if rule.concurrent is not None:
-        yield Asked(Lease(f"{where}:c", rule.concurrent), rule, "concurrent calls")
-
-
-def headers(asked: tuple[Asked, ...], grant: Grant) -> tuple[Header, ...]:
+def headers(plan: Plan, grant: Grant) -> list[Header]:
     """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}` of the fullest bucket of each kind.
 
     Source: OpenAI's guide "Rate limits", 2026-11: resets are durations such as `1s`, `6m0s`, `20ms`.
     """
-    counted = [each.counts for each in asked if isinstance(each.demand, Bucket)]
-    out: list[Header] = []
-    for counts in ("requests", "tokens"):
-        levels = [level for kind, level in zip(counted, grant.levels, strict=True) if kind == counts]
-        if levels:
-            out += _told(counts, min(levels, key=lambda level: level.remaining / level.limit))
-    return tuple(out)
+    buckets, units, requests = grant.demands.buckets, grant.units, plan.requests
+    told: list[Header] = []
+    if plan.requests:
+        told += _told("requests", _fullest(buckets[:requests], units[:requests]))
+    if plan.tokens:
+        told += _told("tokens", _fullest(buckets[requests:], units[requests:]))
+    return told
+
+
+def _fullest(buckets: Sequence[Bucket], units: Sequence[float]) -> Level:
+    parts = [there / bucket.whole for bucket, there in zip(buckets, units, strict=True)]
+    least = parts.index(min(parts))
+    return level(buckets[least], units[least])
+
+
+_TOLD = {
+    counts: tuple(f"x-ratelimit-{what}-{counts}".encode() for what in ("limit", "remaining", "reset"))
+    for counts in ("requests", "tokens")
+}
 
 
 def _told(counts: str, level: Level) -> list[Header]:
+    limit, remaining, reset = _TOLD[counts]
     return [
-        (f"x-ratelimit-limit-{counts}".encode(), b"%d" % level.limit),
-        (f"x-ratelimit-remaining-{counts}".encode(), b"%d" % max(0, level.remaining)),
-        (f"x-ratelimit-reset-{counts}".encode(), duration(level.full_seconds)),
+        (limit, b"%d" % level.limit),
+        (remaining, b"%d" % max(0, level.remaining)),
+        (reset, duration(level.full_seconds)),
     ]
 
 
@@ -130,7 +235,17 @@ def duration(seconds: float) -> bytes:
     return (f"{minutes:.0f}m{text}s" if minutes else f"{text}s").encode()
 
 
-def refused(asked: tuple[Asked, ...], refusal: Refusal) -> RateLimited:
+def refused(asked: Sequence[Asked], refusal: Refusal) -> RateLimited:
     """The exception that tells the refusal; without a known wait a second is as good as any."""
     wait = refusal.retry_after_seconds
     return RateLimited(asked[refusal.index], 1.0 if wait is None else wait)
+
+
+def share(demands: Demands, replicas: int) -> Demands:
+    """One replica's part of every limit; it has none of a budget."""
+    buckets = [
+        replace(bucket, limit=max(1, bucket.limit // replicas), capacity=max(1, bucket.capacity // replicas))
+        for bucket in demands.buckets
+    ]
+    leases = [replace(lease, limit=max(1, lease.limit // replicas)) for lease in demands.leases]
+    return Demands(tuple(buckets), tuple(leases))

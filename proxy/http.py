@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Any
@@ -78,6 +79,7 @@ def client_ip(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
     return believed
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An IPv4 address that a dual socket wraps into IPv6 comes out as what it is."""
     try:

@@ -2,7 +2,11 @@
 
 With Redis the counts are shared by every replica. While Redis is away, each replica counts for itself, to its
 share of each limit: an equal part of it, at least one; and a call under a budget is refused, for money fails
-closed. Nobody waits for Redis longer than its client's own deadlines (accounts/redis_limits.py).
+closed. Nobody waits for Redis longer than its client's own deadlines (accounts/redis_pipeline.py).
+
+Invariant: a call under way is counted wherever calls are let in. What Redis forgot of it, or never knew,
+since the call was let in while Redis was away, it is told within EXTEND_SECONDS; and a replica that is on its
+own counts the calls that Redis let in.
 """
 
 from __future__ import annotations
@@ -20,12 +24,10 @@ from uuid import UUID
 from accounts import database
 from accounts.keys import Caller
 from accounts.limits import (
+    Amounts,
     Bucket,
-    Demand,
     Grant,
-    Hold,
     HoldState,
-    Lease,
     Limiter,
     LimiterUnavailable,
     Refusal,
@@ -37,15 +39,15 @@ from accounts.redis_limits import RedisLimiter
 from accounts.rules import BudgetRule, TenantRules, load_rules
 from accounts.snapshot import Snapshot
 from accounts.tenancy import operator_scope
-from proxy.budgets import Charge, QuotaExceeded, Unpriced, Worst, applying, capped, hold, worst
+from proxy.budgets import Charge, QuotaExceeded, Unpriced, capped, worst
 from proxy.call import Call
-from proxy.demands import Asked, asked_of, headers, refused, token_cost
+from proxy.demands import Asked, Plan, Plans, headers, refused, share, token_cost
 from proxy.http import Reply, Request, TotalTimeout, Watch
 from proxy.usage import Price
 
 LEASE_SECONDS = 20.0
 EXTEND_SECONDS = 1.0
-SETTLE_SECONDS = 0.05  # with the limiter's own deadline this stays below 300 ms
+EXTENDED_AT_ONCE = 100
 COUNT_REPLICAS_SECONDS = 5.0
 HOLD_PATIENCE_SECONDS = 5.0
 SHORTEST_PAUSE_SECONDS = 0.002
@@ -65,60 +67,22 @@ class BudgetBusy(Exception):
     """What is left of the budget is held by calls under way, and they did not settle in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """All that one call demands: by its limits first, then by its budgets."""
-
-    asked: tuple[Asked, ...]
-    holds: tuple[Hold, ...]
-
-    @property
-    def demands(self) -> tuple[Demand, ...]:
-        return (*(each.demand for each in self.asked), *self.holds)
-
-    def patience(self, refusal: Refusal) -> float:
-        """Seconds to wait for what stood in the way. Raises RateLimited, QuotaExceeded where none help."""
-        if refusal.index >= len(self.asked):
-            if refusal.retry_after_seconds is None:
-                raise QuotaExceeded
-            return HOLD_PATIENCE_SECONDS
-        seconds = self.asked[refusal.index].rule.queue_seconds
-        if seconds is None:
-            raise refused(self.asked, refusal)
-        return seconds
-
-    def pause(self, refusal: Refusal) -> float:
-        """Seconds until the head of a queue asks again. When calls settle, nobody knows beforehand."""
-        demand = self.demands[refusal.index]
-        if isinstance(demand, Bucket) and refusal.retry_after_seconds is not None:
-            return min(max(refusal.retry_after_seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
-        return SETTLING_PAUSE_SECONDS
-
-    def impatient(self, refusal: Refusal) -> Exception:
-        """What to say when that was too long."""
-        return BudgetBusy() if refusal.index >= len(self.asked) else refused(self.asked, refusal)
-
-
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """What a call took. Settle it. `call` is the call as its budgets let it go upstream."""
+    """What a call took. Settle it. `call` is the call as its budgets let it go upstream, `limiters` are those
+    that count it, the first of them the one that let it in."""
 
     call: Call
-    limiter: Limiter
+    plan: Plan
+    limiters: list[Limiter]
     grant: Grant
-    charges: tuple[Charge, ...]
     reserved_tokens: int
     tokens_so_far: Callable[[], int] = lambda: 0
 
-    def costs(self, tokens: int) -> list[int]:
-        """For each bucket: `tokens` where it counts tokens, else the one request."""
-        buckets = [demand for demand in self.grant.demands if isinstance(demand, Bucket)]
-        return [tokens if bucket.key.endswith(":t60") else 1 for bucket in buckets]
-
-    def extra_costs(self, tokens: int) -> list[int]:
-        """As `costs`, of tokens alone."""
-        buckets = [demand for demand in self.grant.demands if isinstance(demand, Bucket)]
-        return [tokens if bucket.key.endswith(":t60") else 0 for bucket in buckets]
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """Where its cost is added up."""
+        return self.plan.charges
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +102,13 @@ class Limits:
         self.rules: Snapshot[dict[UUID, TenantRules]] = Snapshot(load_rules)
         self._shared = shared
         self._own: Limiter = MemoryLimiter()
+        self._alone = False
         self._count_replicas = count_replicas
         self._replicas = 1
         self._open: set[Reservation] = set()
         self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._known_rules: dict[UUID, TenantRules] = {}
+        self._plans: dict[UUID, Plans] = {}
 
     async def reserve(
         self, call: Call, caller: Caller, price: Price | None, request: Request, reply: Reply
@@ -151,35 +118,41 @@ class Limits:
         Raises RateLimited, QuotaExceeded, BudgetBusy, BudgetUnavailable, Unpriced, ClientLeft,
         DatabaseUnavailable.
         """
-        rules = (await self.rules.get()).get(caller.tenant_id)
-        if rules is None:
+        plans = await self._plans_of(caller.tenant_id)
+        if plans is None:
             return None
-        asked = asked_of(rules.limits, call, caller, request.client_ip)
-        charges, holds, most = _charges(rules, call, caller, price)
-        if not asked and not holds:
+        plan = plans.of(caller, request.client_ip if plans.by_ip else "", call.model, time.time())
+        most = worst(call, price) if plan.budgets else None
+        if plan.budgets and most is None:
+            if not all(rule.allow_unpriced for rule in plan.budgets):
+                raise Unpriced(call.model)
+            plan = plan.without_budgets()
+        if plan.demands_nothing:
             return None
-        wanted = Wanted(asked, holds)
-        taken = await self._take(request.id.hex, wanted)
+        tokens = token_cost(call)
+        amounts = plan.amounts(tokens, most)
+        taken = await self._take(request.id.hex, plan, amounts)
         if isinstance(taken, Refusal):
-            taken = await self._queue(taken, wanted, request, reply)
+            taken = await self._queue(taken, plan, amounts, request, reply)
         limiter, grant = taken
-        reply.add(headers(asked, grant))
+        reply.add(headers(plan, grant))
         if most is not None:
             call, cap = capped(call, most, grant.held)
             reply.add([(b"x-tollgate-output-cap", b"%d" % cap)] if cap is not None else [])
-        reservation = Reservation(call, limiter, grant, charges, token_cost(call))
+        reservation = Reservation(call, plan, [limiter], grant, tokens)
         self._open.add(reservation)
         return reservation
 
     async def settle(self, reservation: Reservation, tokens: int, spent: int) -> None:
-        """Gives back what was not used; `spent` nano-dollars are in the database by now. Never raises.
-
-        It goes on by itself where Redis takes longer: the answer of the call waits for it.
-        """
+        """Gives back what was not used; `spent` nano-dollars are in the database by now. Never raises, and is
+        done even if the task that called it is cancelled, for it is handed over before anything is waited
+        for."""
         self._open.discard(reservation)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_SECONDS):
-                await reservation.limiter.settle(reservation.grant, reservation.costs(tokens), spent)
+        costs = reservation.plan.costs(1, tokens)
+        if self._own in reservation.limiters:
+            await self._own.settle(reservation.grant, costs, spent)  # waits for nothing
+        if self._shared is not None and self._shared in reservation.limiters:
+            await self._shared.settle(reservation.grant, costs, spent)
 
     async def explain(self, call: Call, caller: Caller, client_ip: str) -> Explained:
         """How everything stands that applies to such a call, taking nothing.
@@ -187,50 +160,75 @@ class Limits:
         Raises BudgetUnavailable while Redis is away, DatabaseUnavailable.
         """
         rules = (await self.rules.get()).get(caller.tenant_id, _NO_RULES)
-        asked = asked_of(rules.limits, call, caller, client_ip)
-        budgets = applying(rules.budgets, caller)
-        now = datetime.now(UTC)
-        holds = tuple(hold(rule, subject, Worst(0, 0, 0), now) for rule, subject in budgets)
-        limiter = self._shared or self._own
+        plan = Plans(rules).of(caller, client_ip, call.model, time.time())
         try:
-            states = await limiter.explain((*(each.demand for each in asked), *holds))
+            states = await (self._shared or self._own).explain(plan.demands)
         except LimiterUnavailable:
             raise BudgetUnavailable from None
-        spent = await database.run(_read_spent, holds) if holds else []
-        told = [s for s in states[len(asked) :] if isinstance(s, HoldState)]
+        spent = await database.run(_read_spent, plan.charges) if plan.charges else []
+        told = [state for state in states[len(plan.asked) :] if isinstance(state, HoldState)]
         known = tuple(replace(state, spent=amount) for state, amount in zip(told, spent, strict=True))
-        return Explained(asked, states[: len(asked)], tuple(rule for rule, _ in budgets), known)
+        return Explained(plan.asked, states[: len(plan.asked)], plan.budgets, known)
 
     async def close(self) -> None:
         """Lets Redis go."""
         if self._shared is not None:
             await self._shared.close()
 
+    async def _plans_of(self, tenant_id: UUID) -> Plans | None:
+        """None for a tenant without limits and budgets."""
+        rules = await self.rules.get()
+        if rules is not self._known_rules:
+            # Rows changed; and whoever changes what was spent, such as the reaper, announces it too.
+            self._plans = {tenant: Plans(of_tenant) for tenant, of_tenant in rules.items()}
+            self._known_rules = rules
+            await (self._shared or self._own).forget()
+        return self._plans.get(tenant_id)
+
+    # Calls under way
+
     async def keep(self) -> None:
         """For ever: keeps what calls under way have reserved, and takes more for those that outgrew it."""
         counted_at = 0.0
         while True:
-            await self._touch()
+            await self._extend()
             await asyncio.sleep(EXTEND_SECONDS)
-            for limiter in (self._shared, self._own):
-                await self._extend(limiter, [each for each in self._open if each.limiter is limiter])
             if time.monotonic() - counted_at > COUNT_REPLICAS_SECONDS:
                 await self._count()
                 counted_at = time.monotonic()
 
-    async def _touch(self) -> None:
-        """Has an empty Redis begin to count its recovery now, and not when the first call comes."""
+    async def _extend(self) -> None:
         if self._shared is not None:
-            with suppress(LimiterUnavailable):
-                await self._shared.explain(())
+            try:
+                await self._extend_on(self._shared)
+                self._alone = False
+            except LimiterUnavailable:  # its pipeline has said so
+                await self._stand_alone()
+        if self._shared is None or self._alone:
+            await self._extend_on(self._own)
 
-    async def _extend(self, limiter: Limiter | None, reservations: list[Reservation]) -> None:
-        if limiter is None or not reservations:
-            return
-        with suppress(LimiterUnavailable):  # its pipeline has said so
-            await limiter.extend([each.grant for each in reservations], LEASE_SECONDS)
-            for each in reservations:
-                await _grow(limiter, each)
+    async def _extend_on(self, limiter: Limiter) -> None:
+        """Has all calls under way counted there, whichever limiter let them in. A few at a time, and each of
+        them while it is open: what comes after its settlement would count it again."""
+        remaining = list(self._open)
+        while True:
+            batch, remaining = remaining[:EXTENDED_AT_ONCE], remaining[EXTENDED_AT_ONCE:]
+            batch = [reservation for reservation in batch if reservation in self._open]
+            for reservation in batch:
+                if limiter not in reservation.limiters:
+                    reservation.limiters.append(limiter)
+            await limiter.extend([reservation.grant for reservation in batch], LEASE_SECONDS)
+            for reservation in batch:
+                if reservation in self._open:
+                    await _grow(reservation)
+            if not remaining:
+                return
+
+    async def _stand_alone(self) -> None:
+        """From now on this replica counts for itself, and first what Redis counted of it."""
+        if not self._alone:
+            self._alone = True
+            await self._extend_on(self._own)
 
     async def _count(self) -> None:
         try:
@@ -238,106 +236,114 @@ class Limits:
         except database.DatabaseUnavailable:
             logger.warning("The database is away: the number of replicas is taken to be %d.", self._replicas)
 
-    async def _take(self, lease_id: str, wanted: Wanted) -> tuple[Limiter, Grant] | Refusal:
+    # Letting calls in
+
+    async def _take(self, lease_id: str, plan: Plan, amounts: Amounts) -> tuple[Limiter, Grant] | Refusal:
         if self._shared is None:
-            return await _reserved(self._own, lease_id, wanted.demands)
+            return await _reserved(self._own, lease_id, plan, amounts)
         try:
-            return await _reserved(self._shared, lease_id, wanted.demands)
+            return await _reserved(self._shared, lease_id, plan, amounts)
         except LimiterUnavailable:
-            if wanted.holds:
+            if plan.charges:
                 raise BudgetUnavailable from None
-        demands = tuple(share(demand, self._replicas) for demand in wanted.demands)
-        return await _reserved(self._own, lease_id, demands)
+        await self._stand_alone()
+        demands = share(plan.demands, self._replicas)
+        pairs = zip(amounts.costs, demands.buckets, strict=True)
+        smaller = Amounts(tuple(min(cost, bucket.capacity) for cost, bucket in pairs))
+        taken = await self._own.reserve(lease_id, demands, smaller, LEASE_SECONDS)
+        return taken if isinstance(taken, Refusal) else (self._own, taken)
 
     async def _queue(
-        self, refusal: Refusal, wanted: Wanted, request: Request, reply: Reply
+        self, refusal: Refusal, plan: Plan, amounts: Amounts, request: Request, reply: Reply
     ) -> tuple[Limiter, Grant]:
         """Waits its turn where there is one: in order, until the client leaves or patience ends."""
-        patience = wanted.patience(refusal)
+        patience = _patience(plan, refusal)
         until = time.monotonic() - request.started + patience
-        key = wanted.demands[refusal.index].key
+        key = plan.demands.all()[refusal.index].key
         turn = self._turns[key]
         try:
             async with Watch(request, reply, streams=False, total_seconds=until), turn:
-                return await self._wait(request.id.hex, wanted)
+                return await self._wait(request.id.hex, plan, amounts)
         except TotalTimeout:
-            raise wanted.impatient(refusal) from None
+            raise _impatient(plan, refusal) from None
         finally:
             if not turn.locked():
                 self._turns.pop(key, None)
 
-    async def _wait(self, lease_id: str, wanted: Wanted) -> tuple[Limiter, Grant]:
-        """At the head of the queue. Raises what `Wanted.patience` raises for anything else in the way."""
+    async def _wait(self, lease_id: str, plan: Plan, amounts: Amounts) -> tuple[Limiter, Grant]:
+        """At the head of the queue. Raises what `_patience` raises for anything else in the way."""
         while True:
-            taken = await self._take(lease_id, wanted)
+            taken = await self._take(lease_id, plan, amounts)
             if not isinstance(taken, Refusal):
                 return taken
-            wanted.patience(taken)
-            await asyncio.sleep(wanted.pause(taken))
+            _patience(plan, taken)
+            await asyncio.sleep(_pause(plan, taken))
+
+
+def _patience(plan: Plan, refusal: Refusal) -> float:
+    """Seconds to wait for what stood in the way. Raises RateLimited, QuotaExceeded where none help."""
+    if refusal.index >= len(plan.asked):
+        if refusal.retry_after_seconds is None:
+            raise QuotaExceeded
+        return HOLD_PATIENCE_SECONDS
+    seconds = plan.asked[refusal.index].rule.queue_seconds
+    if seconds is None:
+        raise refused(plan.asked, refusal)
+    return seconds
+
+
+def _pause(plan: Plan, refusal: Refusal) -> float:
+    """Seconds until the head of a queue asks again. When calls settle, nobody knows beforehand."""
+    demand = plan.demands.all()[refusal.index]
+    if isinstance(demand, Bucket) and refusal.retry_after_seconds is not None:
+        return min(max(refusal.retry_after_seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+    return SETTLING_PAUSE_SECONDS
+
+
+def _impatient(plan: Plan, refusal: Refusal) -> Exception:
+    """What to say when that was too long."""
+    return BudgetBusy() if refusal.index >= len(plan.asked) else refused(plan.asked, refusal)
 
 
 async def _reserved(
-    limiter: Limiter, lease_id: str, demands: tuple[Demand, ...]
+    limiter: Limiter, lease_id: str, plan: Plan, amounts: Amounts
 ) -> tuple[Limiter, Grant] | Refusal:
-    """Reserves, having told the limiter what the database says was spent where it does not know."""
+    """Reserves, having told the limiter what the database says was spent where it does not know.
+
+    Raises LimiterUnavailable.
+    """
+    taken = await limiter.reserve(lease_id, plan.demands, amounts, LEASE_SECONDS)
     for _ in range(_SEEDINGS):
-        taken = await limiter.reserve(lease_id, demands, LEASE_SECONDS)
         if not isinstance(taken, Refusal):
             return limiter, taken
         if not taken.unseeded:
             return taken
-        unknown = {index: demands[index] for index in taken.unseeded}
-        spent = await database.run(_read_spent, [h for h in unknown.values() if isinstance(h, Hold)])
-        demands = taken.seeded(demands, dict(zip(unknown, spent, strict=True)))
-    raise BudgetUnavailable
+        spent = await database.run(_read_spent, [plan.charges[index] for index in taken.unseeded])
+        amounts = taken.answered(amounts, spent)
+        taken = await limiter.reserve(lease_id, plan.demands, amounts, LEASE_SECONDS)
+    raise LimiterUnavailable("The limiter asks again and again what was spent.")
 
 
-def _read_spent(holds: Sequence[Hold]) -> list[int]:
-    """What the database says each of these budgets has spent in its window."""
+def _read_spent(charges: Sequence[Charge]) -> list[int]:
+    """What the database says that each of these budgets has spent in its window."""
     with operator_scope():
-        return [_read_one(hold) for hold in holds]
+        return [_read_one(charge) for charge in charges]
 
 
-def _read_one(hold: Hold) -> int:
-    budget, _, subject = hold.key.partition(":")
-    rows = Spend.objects.filter(budget_id=UUID(budget), subject=subject, window_start=hold.generation)
+def _read_one(charge: Charge) -> int:
+    start = datetime.fromisoformat(charge.window_start).replace(tzinfo=UTC)
+    rows = Spend.objects.filter(budget_id=UUID(charge.budget), subject=charge.subject, window_start=start)
     return int(rows.values_list("amount_nano_usd", flat=True).first() or 0)
 
 
-async def _grow(limiter: Limiter, reservation: Reservation) -> None:
+async def _grow(reservation: Reservation) -> None:
     """A stream that outgrew its reservation takes more; what it cannot have becomes a debt when it ends."""
     extra = reservation.tokens_so_far() - reservation.reserved_tokens
-    if extra <= 0 or not any(reservation.extra_costs(1)):
+    if extra <= 0 or not reservation.plan.tokens:
         return
-    grown = await limiter.grow(reservation.grant, reservation.extra_costs(extra), 0)
-    if isinstance(grown, Grant):
-        reservation.grant = grown
-        reservation.reserved_tokens += extra
-
-
-def _charges(
-    rules: TenantRules, call: Call, caller: Caller, price: Price | None
-) -> tuple[tuple[Charge, ...], tuple[Hold, ...], Worst | None]:
-    """The budgets that the call spends from, and what each holds for it. Raises Unpriced."""
-    spent_from = applying(rules.budgets, caller)
-    if not spent_from:
-        return (), (), None
-    most = worst(call, price)
-    if most is None:
-        if not all(rule.allow_unpriced for rule, _ in spent_from):
-            raise Unpriced(call.model)
-        return (), (), None
-    now = datetime.now(UTC)
-    charges = tuple(Charge.of(rule, subject, now) for rule, subject in spent_from)
-    return charges, tuple(hold(rule, subject, most, now) for rule, subject in spent_from), most
-
-
-def share(demand: Demand, replicas: int) -> Demand:
-    """This replica's part of a limit."""
-    if isinstance(demand, Hold):
-        return demand
-    limit = max(1, demand.limit // replicas)
-    if isinstance(demand, Lease):
-        return replace(demand, limit=limit)
-    capacity = max(1, demand.capacity // replicas)
-    return replace(demand, limit=limit, capacity=capacity, cost=min(demand.cost, capacity))
+    with suppress(LimiterUnavailable):
+        costs = reservation.plan.costs(0, extra)
+        grown = await reservation.limiters[0].grow(reservation.grant, costs)
+        if isinstance(grown, Grant):
+            reservation.grant = grown
+            reservation.reserved_tokens += extra

@@ -101,7 +101,8 @@ class RedisEventLog(EventLog):
 
     async def forget(self, response_id: UUID) -> None:
         self._logs.pop(response_id, None)
-        await self._pipeline.deliver([*self._indexes, self._key(response_id)], "forget")
+        keys = [*self._indexes, self._key(response_id)]
+        await self._pipeline.deliver(self._pipeline.command(keys, "forget"))
 
     def tail(self, response_id: UUID, position: Position) -> Tail:
         return _RedisTail(self, self._live, Place(self._key(response_id), position))
@@ -116,7 +117,8 @@ class RedisEventLog(EventLog):
     async def read(self, place: Place) -> list[Entry]:
         """Entries behind the place; none when there are none. Raises LogUnavailable."""
         arguments = id_of(place.position), str(READ_ENTRIES), str(READ_BYTES)
-        read = await self._pipeline.call([*self._indexes, place.key], "read", *arguments)
+        command = self._pipeline.command([*self._indexes, place.key], "read", *arguments)
+        read = await self._pipeline.call(command)
         return [Entry(position_of(id_), events, Mark(mark.decode())) for id_, events, mark in read]
 
     def _key(self, response_id: UUID) -> str:
@@ -161,7 +163,7 @@ class RedisEventLog(EventLog):
                 del self._pending[log]
         keys = [*self._indexes, *(log.key for log in logs)]
         try:
-            answers = await self._pipeline.call(keys, "append", *arguments)
+            answers = await self._pipeline.call(self._pipeline.command(keys, "append", *arguments))
         except LogUnavailable:
             self._shatter(logs)
         else:
@@ -176,9 +178,8 @@ class RedisEventLog(EventLog):
             self._give_up(log)
             # Behind all that may have been written: whether the last entry was, nobody knows.
             arguments = str(log.entries), id_of(log.position.beside())
-            told = asyncio.create_task(
-                self._pipeline.deliver([*self._indexes, log.key], "shatter", *arguments)
-            )
+            command = self._pipeline.command([*self._indexes, log.key], "shatter", *arguments)
+            told = asyncio.create_task(self._pipeline.deliver(command))
             self._telling.add(told)
             told.add_done_callback(self._telling.discard)
 
@@ -188,7 +189,7 @@ class RedisEventLog(EventLog):
         self._pending.pop(log, None)
 
     async def _wake(self, key: str) -> None:
-        await self._pipeline.call([*self._indexes, key], "wake")
+        await self._pipeline.call(self._pipeline.command([*self._indexes, key], "wake"))
 
 
 class _RedisTail(Tail):

@@ -1,9 +1,10 @@
-"""A cable that a test can pull: forwards connections to a PostgreSQL or a Redis until it is cut, or mute."""
+"""A cable that a test can pull: forwards connections to a PostgreSQL or a Redis until it is cut or so."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ class Cable:
         self._open: list[socket.socket] = []
         self._listener: socket.socket | None = None
         self._answering = threading.Event()
+        self._delay_seconds = 0.0
 
     def __enter__(self) -> Self:
         self.plug()
@@ -66,13 +68,25 @@ class Cable:
         """Answers come again, and first those that were held back."""
         self._answering.set()
 
+    def slow(self, seconds: float) -> None:
+        """From now on every answer comes so much later."""
+        self._delay_seconds = seconds
+
+    def lead_to(self, url: str) -> None:
+        """Ends at another server, for connections that are made from now on."""
+        self._far_end = _far_end(url)
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 near, _ = listener.accept()
-                far = self._connect()
-            except OSError:
+            except OSError:  # The cable was cut.
                 return
+            try:
+                far = self._connect()
+            except OSError:  # The server is gone.
+                near.close()
+                continue
             self._open += [near, far]
             for forward, source, sink in ((self._forward, near, far), (self._answer, far, near)):
                 threading.Thread(target=forward, args=(source, sink), daemon=True).start()
@@ -93,6 +107,7 @@ class Cable:
     def _answer(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while piece := source.recv(65536):
+                time.sleep(self._delay_seconds)
                 self._answering.wait()
                 sink.sendall(piece)
             self._answering.wait()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import redis.asyncio
 import uvloop
 
-from accounts.limits import Bucket, Demands, Grant, Hold, Lease, LimiterUnavailable, Refusal
+from accounts.limits import Amounts, Bucket, Demands, Grant, Hold, Lease, LimiterUnavailable, Refusal
 from accounts.redis_limits import RedisLimiter
 
 CALLERS = 64
@@ -33,34 +33,41 @@ RECOVERY_SECONDS = 1.0
 @dataclass(frozen=True)
 class Scenario:
     demands: Demands
+    amounts: Amounts
     call_seconds: float = 0.0
     most_spent: int = 0  # never more than is held
     waits: bool = False  # for its turn, as long as it is told to; else it comes again with the next burst
 
 
+ONE = Amounts((1,))
 SCENARIOS = {
-    "requests per second": Scenario((Bucket("requests", 200, 200, 1),)),
-    "requests per minute": Scenario((Bucket("minute", 300, 300, 60),)),
-    "tokens per minute": Scenario((Bucket("tokens", 12_000, 12_000, 60, cost=30),)),
-    "a queue": Scenario((Bucket("queue", 1, 20, 1, slack_microseconds=15_000),), waits=True),
-    "concurrent calls": Scenario((Lease("calls", 10),), call_seconds=0.01),
+    "requests per second": Scenario(Demands((Bucket("requests", 200, 200, 1),)), ONE),
+    "requests per minute": Scenario(Demands((Bucket("minute", 300, 300, 60),)), ONE),
+    "tokens per minute": Scenario(Demands((Bucket("tokens", 12_000, 12_000, 60),)), Amounts((30,))),
+    "a queue": Scenario(Demands((Bucket("queue", 1, 20, 1, slack_microseconds=15_000),)), ONE, waits=True),
+    "concurrent calls": Scenario(Demands(leases=(Lease("calls", 10),)), Amounts(), call_seconds=0.01),
     "a budget": Scenario(
-        (Hold("budget", "1", amount=10**9, wanted=38_000_000, least=100_000),),
+        Demands(holds=(Hold("budget", amount=10**9),)),
+        Amounts(wanted=38_000_000, least=100_000),
         call_seconds=0.005,
         most_spent=600_000,
     ),
     "a budget of long calls": Scenario(
-        (Hold("long", "1", amount=10**9, wanted=3_000_000, least=100_000),),
+        Demands(holds=(Hold("long", amount=10**9),)),
+        Amounts(wanted=3_000_000, least=100_000),
         call_seconds=0.7,
         most_spent=10**9,
     ),
     "everything at once": Scenario(
-        (
-            Bucket("every request", 200, 200, 1),
-            Bucket("every token", 10**6, 10**6, 60, cost=100),
-            Lease("every call", 10),
-            Hold("every dollar", "1", amount=10**9, wanted=38_000_000, least=100_000),
+        Demands(
+            (
+                Bucket("every request", 200, 200, 1, shelf="every rate"),
+                Bucket("every token", 10**6, 10**6, 60, shelf="every rate"),
+            ),
+            (Lease("every call", 10),),
+            (Hold("every dollar", amount=10**9),),
         ),
+        Amounts((1, 100), 38_000_000, 100_000),
         call_seconds=0.005,
         most_spent=600_000,
     ),
@@ -78,12 +85,12 @@ class Callers:
         self.grants: dict[str, Grant] = {}
 
     async def reserve(self, lease_id: str) -> Grant | Refusal:
-        demands = self.scenario.demands
-        answer = await self.limiter.reserve(lease_id, demands, LEASE_SECONDS)
+        demands, amounts = self.scenario.demands, self.scenario.amounts
+        answer = await self.limiter.reserve(lease_id, demands, amounts, LEASE_SECONDS)
         if isinstance(answer, Refusal) and answer.unseeded:
             spent = int(await self.database.get(self.spending) or 0)
-            told = answer.seeded(demands, dict.fromkeys(answer.unseeded, spent))
-            answer = await self.limiter.reserve(lease_id, told, LEASE_SECONDS)
+            told = answer.answered(amounts, [spent])
+            answer = await self.limiter.reserve(lease_id, demands, told, LEASE_SECONDS)
         return answer
 
     async def call(self, lease_id: str) -> Event | float:
@@ -91,7 +98,7 @@ class Callers:
         asked = time.time()
         try:
             grant = await self.reserve(lease_id)
-        except LimiterUnavailable:  # as happens on a machine that is too busy
+        except LimiterUnavailable:  # while Redis recovers
             return PAUSE_SECONDS
         granted = time.time()
         if isinstance(grant, Refusal):
@@ -110,8 +117,7 @@ class Callers:
     async def settle(self, grant: Grant, spent: int) -> None:
         if spent:
             await self.database.incrby(self.spending, spent)
-        costs = [demand.cost for demand in grant.demands if isinstance(demand, Bucket)]
-        await self.limiter.settle(grant, costs, spent)
+        await self.limiter.settle(grant, grant.costs, spent)
 
     async def beat(self) -> None:
         while True:

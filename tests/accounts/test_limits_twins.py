@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import pytest
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from accounts.limits import (
     SECOND,
+    Amounts,
     Bucket,
-    Demand,
     Demands,
     Grant,
     Hold,
@@ -24,7 +24,9 @@ from accounts.limits import (
     Lease,
     LeaseState,
     Limiter,
+    LimiterUnavailable,
     Refusal,
+    level,
 )
 from accounts.memory_limits import MemoryLimiter
 from accounts.redis_limits import RedisLimiter
@@ -34,6 +36,7 @@ Answer = TypeVar("Answer")
 
 INSTALLATION = f"twins-{os.getpid()}"
 RECOVERY_SECONDS = 2.0
+REACHED_MICROSECONDS = 60 * SECOND  # often enough
 
 BUCKETS = (
     Bucket("burst", capacity=3, limit=3, period_seconds=1),
@@ -41,12 +44,16 @@ BUCKETS = (
     Bucket("tokens", capacity=10_000, limit=10_000, period_seconds=60),
     Bucket("huge", capacity=10**12 + 1, limit=10**12 + 1, period_seconds=60),  # past 2**53 units
 )
+SHELF = (
+    Bucket("second", capacity=5, limit=5, period_seconds=1, shelf="both"),
+    Bucket("minute", capacity=60, limit=60, period_seconds=60, shelf="both"),
+)
 LEASES = (Lease("one", 1), Lease("three", 3))
 HOLDS = (
-    Hold("day", "1", amount=1_000, wanted=0, least=0),
-    Hold("month", "1", amount=10**9 + 7, wanted=0, least=0, share=3),
+    Hold("day", amount=1_000),
+    Hold("month", amount=10**9 + 7, share=3),
 )
-EVERYTHING: Demands = (*BUCKETS, *LEASES, *HOLDS)
+EVERYTHING = Demands((*BUCKETS, *SHELF), LEASES, HOLDS)
 
 
 # The steps of a history; `which` picks among what was granted so far, settled or not.
@@ -55,6 +62,7 @@ EVERYTHING: Demands = (*BUCKETS, *LEASES, *HOLDS)
 @dataclass(frozen=True)
 class Reserve:
     demands: Demands
+    amounts: Amounts
     lease_seconds: float
     spent: int | None  # what the database says, should it be asked at once
 
@@ -70,7 +78,6 @@ class Told:
 class Grow:
     which: int
     costs: tuple[int, ...]
-    extra: int
 
 
 @dataclass(frozen=True)
@@ -89,11 +96,12 @@ class Extend:
 @dataclass(frozen=True)
 class Pass:
     microseconds: int
+    reached: bool  # once a second, or so, as by others
 
 
 @dataclass(frozen=True)
 class Forget:
-    hold: Hold
+    """The database may know more."""
 
 
 @dataclass(frozen=True)
@@ -116,37 +124,37 @@ passing = st.sampled_from(
 
 
 @st.composite
-def demands(draw: st.DrawFn) -> Demands:
-    """Some of everything, in any order, for a call of that size."""
-    most = draw(st.sampled_from([1, 1, 2, 5]))
-    kinds = draw(st.lists(st.sampled_from(EVERYTHING), min_size=1, max_size=most, unique=True))
-    wanted, least = draw(money), draw(st.sampled_from([0, 1, 1, 10, 150]))
-    return tuple(_sized(demand, draw(sizes), wanted, least) for demand in kinds)
+def reservations(draw: st.DrawFn) -> Reserve:
+    """Some of everything, each bucket by so many sixths of the whole, so that most calls fit."""
+    kinds = draw(st.lists(st.sampled_from(CHOICES), min_size=1, max_size=draw(st.sampled_from([1, 1, 2, 5]))))
+    chosen = [demand for kind in dict.fromkeys(kinds) for demand in kind]
+    buckets = tuple(demand for demand in chosen if isinstance(demand, Bucket))
+    demands = Demands(
+        buckets,
+        tuple(demand for demand in chosen if isinstance(demand, Lease)),
+        tuple(demand for demand in chosen if isinstance(demand, Hold)),
+    )
+    sixths = [draw(sizes) for _ in buckets]
+    sized = zip(buckets, sixths, strict=True)
+    taken = tuple(max(1, bucket.capacity * size // 6) if size else 0 for bucket, size in sized)
+    amounts = Amounts(taken, draw(money), draw(st.sampled_from([0, 1, 1, 10, 150])))
+    return Reserve(demands, amounts, draw(leases), draw(st.one_of(money, money, st.none())))
 
 
-def _sized(demand: Demand, size: int, wanted: int, least: int) -> Demand:
-    """`size` in sixths of a whole bucket, so that most calls fit."""
-    if isinstance(demand, Bucket):
-        return replace(demand, cost=max(1, demand.capacity * size // 6) if size else 0)
-    if isinstance(demand, Hold):
-        return replace(demand, wanted=wanted, least=least)
-    return demand
-
-
+CHOICES = (*((demand,) for demand in (*BUCKETS, *LEASES, *HOLDS)), SHELF)
 which = st.sampled_from([-1, -1, -1, -2, -3, 0, 1])
-several_costs = st.tuples(*[costs] * len(BUCKETS))
-reservations = st.builds(Reserve, demands(), leases, st.one_of(money, money, st.none()))
+several_costs = st.tuples(*[costs] * len(EVERYTHING.buckets))
 steps = st.one_of(
-    reservations,
-    reservations,
-    reservations,
+    reservations(),
+    reservations(),
+    reservations(),
     st.builds(Settle, which, several_costs, money),
-    st.builds(Grow, which, several_costs, money),
+    st.builds(Grow, which, several_costs),
     st.builds(Extend, which, leases),
-    st.builds(Pass, passing),
-    st.builds(Pass, passing),
+    st.builds(Pass, passing, st.just(True)),
+    st.builds(Pass, passing, st.booleans()),
     st.builds(Told, money),
-    st.one_of(st.builds(Forget, st.sampled_from(HOLDS)), st.just(Flush())),
+    st.one_of(st.just(Forget()), st.just(Flush())),
 )
 
 
@@ -158,55 +166,62 @@ class Twins:
         self.near = MemoryLimiter(clock, RECOVERY_SECONDS)
         self.distant = distant
         self.grants: list[Grant] = []
-        self.asked: tuple[Demands, Refusal] | None = None
+        self.asked: tuple[Reserve, Refusal] | None = None
         self.leases: dict[str, dict[str, int]] = {}  # by key and lease id: until when
         self.born_at = clock.now
-        self.lost: set[str] = set()  # leases granted before the store lost everything
 
     async def take(self, step: Step) -> None:
         match step:
             case Reserve():
-                await self.reserve(step.demands, step.lease_seconds, step.spent)
+                await self.reserve(step)
             case Told() if self.asked is not None:
                 wanted, refusal = self.asked
-                answer = refusal.seeded(wanted, dict.fromkeys(refusal.unseeded, step.spent))
-                await self.reserve(answer, 30.0, None)
+                answer = refusal.answered(wanted.amounts, [step.spent] * len(refusal.unseeded))
+                await self.reserve(Reserve(wanted.demands, answer, 30.0, None))
             case Grow() | Settle() | Extend() if self.grants:
                 await self.follow(step, step.which % len(self.grants))
             case Pass():
-                self.clock.now += step.microseconds
+                await self.pass_(step)
             case Forget():
-                await self.both(lambda limiter: limiter.forget([step.hold]))
+                await self.both(lambda limiter: limiter.forget())
             case Flush():
                 self.clock.now = max(self.clock.now, self.born_at) + 1  # no two stores are born at once
                 self.born_at = self.clock.now
                 self.clock.flush()
                 self.near = MemoryLimiter(self.clock, RECOVERY_SECONDS)
-                self.lost |= {grant.lease_id for grant in self.grants}
                 self.leases.clear()
         await self.compare()
 
-    async def both(self, ask: Callable[[Limiter], Awaitable[Answer]]) -> Answer:
-        near, distant = await ask(self.near), await ask(self.distant)
+    async def pass_(self, step: Pass) -> None:
+        end = self.clock.now + step.microseconds
+        while step.reached and self.clock.now + REACHED_MICROSECONDS < end:
+            self.clock.now += REACHED_MICROSECONDS
+            await self.both(lambda limiter: limiter.extend([], 30.0))
+        self.clock.now = end
+
+    async def both(self, ask: Callable[[Limiter], Awaitable[Answer]]) -> Answer | None:
+        """What both answer; None when neither can."""
+        near, distant = await answer_of(ask(self.near)), await answer_of(ask(self.distant))
         assert near == distant
         return near
 
-    async def reserve(self, wanted: Demands, lease_seconds: float, spent: int | None) -> None:
-        lease_id = f"call-{len(self.grants)}"
-        answer = await self.both(lambda limiter: limiter.reserve(lease_id, wanted, lease_seconds))
+    async def reserve(self, wanted: Reserve) -> None:
+        lease_id, amounts, seconds = f"call-{len(self.grants)}", wanted.amounts, wanted.lease_seconds
+        answer = await self.both(lambda it: it.reserve(lease_id, wanted.demands, amounts, seconds))
         if isinstance(answer, Refusal) and answer.unseeded:
             self.asked = (wanted, answer)
-            if spent is not None:
-                wanted = answer.seeded(wanted, dict.fromkeys(answer.unseeded, spent))
-                answer = await self.both(lambda limiter: limiter.reserve(lease_id, wanted, lease_seconds))
+            if wanted.spent is not None:
+                told = answer.answered(amounts, [wanted.spent] * len(answer.unseeded))
+                answer = await self.both(lambda it: it.reserve(lease_id, wanted.demands, told, seconds))
         if isinstance(answer, Grant):
             self.grants.append(answer)
             await self.check_grant(answer)
-            self.renew(answer, lease_seconds)
+            self.renew(answer, seconds)
 
     async def check_grant(self, grant: Grant) -> None:
         """What was granted had been there to take."""
-        assert all(level.remaining >= 0 for level in grant.levels)
+        buckets = zip(grant.demands.buckets, grant.units, strict=True)
+        assert all(level(bucket, units).remaining >= 0 for bucket, units in buckets)
         for state in await self.near.explain(grant.demands):
             if isinstance(state, HoldState):
                 assert state.spent is not None
@@ -214,13 +229,10 @@ class Twins:
 
     async def follow(self, step: Grow | Settle | Extend, which: int) -> None:
         grant = self.grants[which]
-        buckets = sum(isinstance(demand, Bucket) for demand in grant.demands)
+        buckets = len(grant.demands.buckets)
         match step:
             case Grow():
-                held = step.extra if any(isinstance(demand, Hold) for demand in grant.demands) else 0
-                answer = await self.both(
-                    lambda limiter: limiter.grow(grant, step.costs[:buckets], held),
-                )
+                answer = await self.both(lambda limiter: limiter.grow(grant, step.costs[:buckets]))
                 if isinstance(answer, Grant):
                     self.grants[which] = answer
             case Settle():
@@ -229,26 +241,32 @@ class Twins:
                     ids.pop(grant.lease_id, None)
             case Extend():
                 await self.both(lambda limiter: limiter.extend([grant], step.lease_seconds))
-                self.renew(grant, step.lease_seconds, again=True)
+                self.renew(grant, step.lease_seconds)
 
-    def renew(self, grant: Grant, lease_seconds: float, again: bool = False) -> None:
+    def renew(self, grant: Grant, lease_seconds: float) -> None:
         until = self.clock.now + round(lease_seconds * SECOND)
-        for demand in grant.demands:
-            if isinstance(demand, Lease):
-                ids = self.leases.setdefault(demand.key, {})
-                if not again or ids.get(grant.lease_id, 0) > self.clock.now or grant.lease_id in self.lost:
-                    ids[grant.lease_id] = until
+        for lease in grant.demands.leases:
+            self.leases.setdefault(lease.key, {})[grant.lease_id] = until
 
     async def compare(self) -> None:
         states = await self.both(lambda limiter: limiter.explain(EVERYTHING))
-        for demand, state in zip(EVERYTHING, states, strict=True):
+        assert states is not None
+        for demand, state in zip(EVERYTHING.all(), states, strict=True):
             if isinstance(state, HoldState):
                 assert state.held >= 0
                 assert state.spent is None or state.spent >= 0
                 assert state.calls > 0 or state.held == 0
             elif isinstance(state, LeaseState):
+                assert isinstance(demand, Lease)
                 living = [end for end in self.leases.get(demand.key, {}).values() if end > self.clock.now]
                 assert state.leases == len(living)
+
+
+async def answer_of(asked: Awaitable[Answer]) -> Answer | None:
+    try:
+        return await asked
+    except LimiterUnavailable:
+        return None
 
 
 class Clock:

@@ -12,12 +12,28 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis.asyncio
 
-from accounts.limits import Bucket, Grant, Hold, HoldState, Lease, LeaseState, Level, LimiterUnavailable
+from accounts.limits import (
+    HOLD_GRACE_SECONDS,
+    SECOND,
+    Amounts,
+    Bucket,
+    Demands,
+    Grant,
+    Hold,
+    HoldState,
+    Lease,
+    LeaseState,
+    Level,
+    LimiterUnavailable,
+    Refusal,
+)
 from accounts.redis_limits import RedisLimiter
 
 pytestmark = pytest.mark.redis
 
-ALONE = (Lease("alone", 1), Bucket("tokens", 100, 100, 60, cost=60))
+TOKENS = Bucket("tokens", 100, 100, 60)
+ALONE = Demands((TOKENS,), (Lease("alone", 1),))
+SIXTY = Amounts((60,))
 LIMIT_SECONDS = 0.3  # nothing waits longer for Redis
 
 
@@ -31,6 +47,7 @@ class Wire:
         self._open = asyncio.Event()
         self._open.set()
         self.port = 0
+        self.delay_seconds = 0.0
 
     @property
     def url(self) -> str:
@@ -76,6 +93,9 @@ class Wire:
         while piece := await source.read(65536):
             if wait:
                 await self._open.wait()
+            if wait and self.delay_seconds:
+                asyncio.get_running_loop().call_later(self.delay_seconds, sink.write, piece)
+                continue
             sink.write(piece)
             await sink.drain()
         sink.close()
@@ -102,7 +122,7 @@ async def until(look: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 async def leases(limiter: RedisLimiter) -> int:
-    [state] = await limiter.explain(ALONE[:1])
+    [state] = await limiter.explain(Demands(leases=ALONE.leases))
     assert isinstance(state, LeaseState)
     return state.leases
 
@@ -110,19 +130,19 @@ async def leases(limiter: RedisLimiter) -> int:
 async def refusal_seconds(limiter: RedisLimiter) -> float:
     began = time.monotonic()
     with pytest.raises(LimiterUnavailable):
-        await limiter.reserve("refused", ALONE, 30.0)
+        await limiter.reserve("refused", ALONE, SIXTY, 30.0)
     return time.monotonic() - began
 
 
 async def test_it_gives_back_what_a_caller_reserved_who_has_left(limiter: RedisLimiter) -> None:
     await limiter.explain(ALONE)
-    leaving = asyncio.create_task(limiter.reserve("left", ALONE, 30.0))
+    leaving = asyncio.create_task(limiter.reserve("left", ALONE, SIXTY, 30.0))
     await asyncio.sleep(0)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
     await limiter.explain(ALONE)
-    lease, tokens = await limiter.explain(ALONE)
+    tokens, lease = await limiter.explain(ALONE)
     assert isinstance(lease, LeaseState)
     assert isinstance(tokens, Level)
     assert (lease.leases, tokens.remaining) == (0, 100)
@@ -130,10 +150,10 @@ async def test_it_gives_back_what_a_caller_reserved_who_has_left(limiter: RedisL
 
 async def test_it_never_hands_a_reply_to_another_caller(limiter: RedisLimiter) -> None:
     async def ask(number: int) -> None:
-        demand = Bucket(f"bucket {number}", number, number, 60, cost=0)
-        answer = await limiter.reserve(f"call-{number}", (demand,), 30.0)
+        demands = Demands((Bucket(f"bucket {number}", number, number, 60),))
+        answer = await limiter.reserve(f"call-{number}", demands, Amounts((0,)), 30.0)
         assert isinstance(answer, Grant)
-        assert answer.levels == (Level(number, number, 0.0),)
+        assert answer.units == (number * 60_000_000,)
 
     tasks = [asyncio.create_task(ask(number)) for number in range(1, 501)]
     await asyncio.sleep(0)
@@ -160,7 +180,7 @@ async def test_it_refuses_at_once_while_redis_is_gone_and_comes_back(
     assert await refusal_seconds(limiter) < 0.05
     await wire.plug()
     await until(lambda: not limiter.away)
-    assert isinstance(await limiter.reserve("back", ALONE, 30.0), Grant)
+    assert isinstance(await limiter.reserve("back", ALONE, SIXTY, 30.0), Grant)
 
 
 async def test_it_does_not_notice_that_an_idle_connection_was_closed(
@@ -170,7 +190,7 @@ async def test_it_does_not_notice_that_an_idle_connection_was_closed(
     await wire.cut()
     await wire.plug()
     await asyncio.sleep(1.1)  # that long it is believed to be open
-    assert isinstance(await limiter.reserve("idle", ALONE, 30.0), Grant)
+    assert isinstance(await limiter.reserve("idle", ALONE, SIXTY, 30.0), Grant)
 
 
 async def test_it_gives_back_what_was_reserved_when_nobody_heard_of_it(
@@ -181,21 +201,21 @@ async def test_it_gives_back_what_was_reserved_when_nobody_heard_of_it(
     await refusal_seconds(limiter)  # though Redis took it
     wire.answer()
     await until(lambda: not limiter.away)
-    lease, tokens = await limiter.explain(ALONE)
+    tokens, lease = await limiter.explain(ALONE)
     assert isinstance(lease, LeaseState)
     assert isinstance(tokens, Level)
     assert (lease.leases, tokens.remaining) == (0, 100)
 
 
 async def test_it_settles_later_what_it_cannot_settle_now(limiter: RedisLimiter, wire: Wire) -> None:
-    grant = await limiter.reserve("settled", ALONE, 30.0)
+    grant = await limiter.reserve("settled", ALONE, SIXTY, 30.0)
     assert isinstance(grant, Grant)
     await wire.cut()
     await limiter.settle(grant, (1,), 0)  # finds out
     await limiter.settle(grant, (1,), 0)  # knows
     await wire.plug()
     await until(lambda: not limiter.away)
-    lease, tokens = await limiter.explain(ALONE)
+    tokens, lease = await limiter.explain(ALONE)
     assert isinstance(lease, LeaseState)
     assert isinstance(tokens, Level)
     assert (lease.leases, tokens.remaining) == (0, 99)
@@ -207,22 +227,124 @@ async def test_it_brings_its_script_again_to_a_redis_that_forgot_it(
     await limiter.explain(ALONE)
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.script_flush()
+    forgotten = Demands(leases=(Lease("forgotten", 5),))
     answers = await asyncio.gather(
-        *[limiter.reserve(f"{number}", (Lease("forgotten", 5),), 30.0) for number in range(10)]
+        *[limiter.reserve(f"{number}", forgotten, Amounts(), 30.0) for number in range(10)]
     )
     assert sum(isinstance(answer, Grant) for answer in answers) == 5
+
+
+DEMANDS = Demands((), (Lease("calls", 3),), (Hold("budget", amount=1000),))
+HUNDRED = Amounts(wanted=100, least=1)
+
+
+async def asked(limiter: RedisLimiter, lease_id: str) -> Refusal:
+    """The question what was spent."""
+    answer = await limiter.reserve(lease_id, DEMANDS, HUNDRED, 30.0)
+    assert isinstance(answer, Refusal)
+    assert answer.unseeded == (0,)
+    return answer
+
+
+async def granted(limiter: RedisLimiter, lease_id: str) -> Grant:
+    """Of a budget of which nothing is spent."""
+    told = (await asked(limiter, lease_id)).answered(HUNDRED, [0])
+    grant = await limiter.reserve(lease_id, DEMANDS, told, 30.0)
+    assert isinstance(grant, Grant)
+    return grant
+
+
+async def lose_everything(redis_url: str, installation: str) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.delete(*[key async for key in client.scan_iter(f"tollgate:{installation}:*")])
 
 
 async def test_it_restores_what_it_holds_in_a_redis_that_lost_everything(redis_url: str) -> None:
     installation = f"lost-{uuid.uuid4()}"
     limiter = RedisLimiter(redis_url, installation, recovery_seconds=0.0)
-    demands = (Lease("calls", 3), Hold("budget", "1", amount=1000, wanted=100, least=1))
-    answer = await limiter.reserve("long", demands, 30.0)
-    assert not isinstance(answer, Grant)
-    grant = await limiter.reserve("long", answer.seeded(demands, {1: 0}), 30.0)
-    assert isinstance(grant, Grant)
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
-        await client.delete(*[key async for key in client.scan_iter(f"tollgate:{installation}:*")])
+    grant = await granted(limiter, "long")
+    await lose_everything(redis_url, installation)
     await limiter.extend([grant], 30.0)
-    assert await limiter.explain(demands) == [LeaseState(3, 1), HoldState(1000, None, 100, 1)]
+    assert await limiter.explain(DEMANDS) == [LeaseState(3, 1), HoldState(1000, None, 100, 1)]
     await limiter.close()
+
+
+class Clock:
+    """The time of Redis, as a test has it."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000 * SECOND
+
+    def __call__(self) -> int:
+        return self.now
+
+
+async def test_it_believes_no_answer_to_what_another_store_asked(redis_url: str) -> None:
+    installation, clock = f"born-{uuid.uuid4()}", Clock()
+    limiter = RedisLimiter(redis_url, installation, clock, recovery_seconds=0.0)
+    question = await asked(limiter, "call")
+    await lose_everything(redis_url, installation)
+    clock.now -= SECOND  # the new one's clock runs behind, so that only its birth tells
+    told = question.answered(HUNDRED, [0])
+    assert isinstance(await limiter.reserve("call", DEMANDS, told, 30.0), Refusal)
+    await granted(limiter, "call")
+    await limiter.close()
+
+
+async def test_it_holds_nothing_before_all_had_the_time_to_say_what_they_hold(redis_url: str) -> None:
+    limiter = RedisLimiter(redis_url, f"recovering-{uuid.uuid4()}", recovery_seconds=60.0)
+    began = time.monotonic()
+    with pytest.raises(LimiterUnavailable):
+        await limiter.reserve("call", DEMANDS, HUNDRED, 30.0)
+    assert time.monotonic() - began < LIMIT_SECONDS
+    assert isinstance(await limiter.reserve("free", ALONE, SIXTY, 30.0), Grant)
+    await limiter.close()
+
+
+async def test_it_restores_what_lapsed_while_it_could_not_reach_redis(wire: Wire, redis_url: str) -> None:
+    installation, clock = f"cut-off-{uuid.uuid4()}", Clock()
+    limiter = RedisLimiter(wire.url, installation, clock, recovery_seconds=0.0)
+    other = RedisLimiter(redis_url, installation, clock, recovery_seconds=0.0)
+    grant = await granted(limiter, "long")
+    await wire.cut()
+    assert await refusal_seconds(limiter) < LIMIT_SECONDS
+    for _ in range(3):
+        clock.now += HOLD_GRACE_SECONDS // 2 * SECOND
+        await other.extend([], 30.0)
+    assert await other.explain(DEMANDS) == [LeaseState(3, 0), HoldState(1000, None, 0, 0)]
+    await wire.plug()
+    await until(lambda: not limiter.away)
+    for _ in range(2):
+        await limiter.extend([grant], 30.0)
+        assert await other.explain(DEMANDS) == [LeaseState(3, 1), HoldState(1000, None, 100, 1)]
+    await limiter.settle(grant, (), 70)
+    assert await other.explain(DEMANDS) == [LeaseState(3, 0), HoldState(1000, None, 0, 0)]
+    await limiter.close()
+    await other.close()
+
+
+def work(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+async def test_a_process_too_busy_to_listen_does_not_take_redis_for_dead(limiter: RedisLimiter) -> None:
+    await limiter.explain(ALONE)
+    asking = asyncio.create_task(limiter.reserve("call", ALONE, SIXTY, 30.0))
+    for _ in range(5):
+        await asyncio.sleep(0)
+        work(0.2)
+    assert isinstance(await asking, Grant)
+    assert not limiter.away
+
+
+async def test_it_does_not_wait_for_one_reply_to_ask_for_the_next(limiter: RedisLimiter, wire: Wire) -> None:
+    await limiter.explain(ALONE)
+    wire.delay_seconds = 0.12
+    outcomes = []
+    for number in range(5):
+        demands = Demands((Bucket(f"slow {number}", 5, 5, 60),))
+        outcomes.append(asyncio.create_task(limiter.reserve(f"{number}", demands, Amounts((1,)), 30.0)))
+        await asyncio.sleep(0.03)  # behind the one before, which is on its way
+    assert all(isinstance(answer, Grant) for answer in await asyncio.gather(*outcomes))

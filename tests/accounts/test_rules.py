@@ -56,10 +56,13 @@ def test_it_tells_no_queue_where_calls_are_rejected(acme: Tenant) -> None:
     assert load_rules()[acme.id].limits[0].queue_seconds is None
 
 
-def test_it_tells_when_a_rules_window_began(acme: Tenant) -> None:
+def test_it_tells_a_rules_window(acme: Tenant) -> None:
     budget(acme, "tenant", period="day")
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    assert load_rules()[acme.id].budgets[0].window_start(now) == datetime(2026, 11, 21, tzinfo=UTC)
+    assert load_rules()[acme.id].budgets[0].window(now) == (
+        datetime(2026, 11, 21, tzinfo=UTC),
+        datetime(2026, 11, 22, tzinfo=UTC),
+    )
 
 
 def test_it_knows_whom_a_name_means(acme: Tenant, alice: User) -> None:

@@ -1,4 +1,4 @@
-"""Redis is cut off, falls silent or is emptied under load: nobody waits for it, and nobody overspends."""
+"""Redis is cut off, silent, slow, emptied or restored under load: nobody waits, and nobody overspends."""
 
 import http.client
 import json
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.upstreams.scripted import ScriptedUpstream
 CHAT = "/v1/chat/completions"
 LONGEST_WAIT_SECONDS = 0.3
 BACK_SECONDS = 5.0
+LEASE_SECONDS = 20.0
 RATE = 20  # calls a second of each of acme's keys
 PLACES = 4  # calls at a time, of all of crowded's
 BUDGET_NANO_USD = 300_000_000
@@ -39,10 +41,23 @@ Breakage = Callable[[Cable], None]
 
 
 @pytest.fixture
-def own_redis() -> Iterator[str]:
-    """A Redis of the test's own: it will be emptied."""
-    with private_folder() as folder, private_redis(redis_binary(), folder) as url:
-        yield url
+def folder() -> Iterator[Path]:
+    """Where the test's own Redis keeps what it is told to."""
+    with private_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def servers(folder: Path) -> Iterator[ExitStack]:
+    """What runs until the test is over, or ends it."""
+    with ExitStack() as servers:
+        yield servers
+
+
+@pytest.fixture
+def own_redis(folder: Path, servers: ExitStack) -> str:
+    """A Redis of the test's own: it will be emptied, or ended with `servers`."""
+    return servers.enter_context(private_redis(redis_binary(), folder))
 
 
 @pytest.fixture
@@ -72,6 +87,8 @@ def cabled(start_gateway: StartGateway, cable: Cable, own_redis: str) -> Gateway
         }
     )
     everybody_counts(gateway.people["alice"])
+    # Nobody is told what is left of a budget before everybody could say what they hold of it.
+    until(lambda: pay(gateway.people["thrifty"]).status == 200, what="the budget")
     return gateway
 
 
@@ -332,9 +349,36 @@ def test_an_emptied_redis_asks_the_database_what_was_spent(cabled: Gateway, own_
     assert pay(thrifty).status == 200  # for Redis knows better, or believes so
     with redis.Redis.from_url(own_redis) as client:
         client.flushdb()
-    refused = pay(thrifty)
-    assert (refused.status, refused.code) == (429, "insufficient_quota")
-    assert refused.seconds < BACK_SECONDS
+    answers = [pay(thrifty)]
+    flushed = time.monotonic()
+    while answers[-1].status == 503 and time.monotonic() < flushed + BACK_SECONDS:
+        answers.append(pay(thrifty))
+    assert {(answer.status, answer.code) for answer in answers} == {
+        (503, "budget_unavailable"),
+        (429, "insufficient_quota"),
+    }
+    assert max(answer.seconds for answer in answers) < LONGEST_WAIT_SECONDS
+
+
+def test_a_redis_that_was_restored_from_a_snapshot_asks_the_database_what_was_spent(
+    cabled: Gateway, cable: Cable, own_redis: str, servers: ExitStack, folder: Path
+) -> None:
+    thrifty = cabled.people["thrifty"]
+    assert pay(thrifty).status == 200
+    with redis.Redis.from_url(own_redis) as client:
+        client.save()
+    cabled.query("UPDATE accounts_spend SET amount_nano_usd = %s", BUDGET_NANO_USD)
+    servers.close()
+    with private_redis(redis_binary(), folder) as restored:
+        with redis.Redis.from_url(restored) as client:
+            assert client.keys("*:hold:*")
+        cable.lead_to(restored)
+        began = time.monotonic()
+        answers = [pay(thrifty)]
+        while answers[-1].status == 503 and time.monotonic() < began + BACK_SECONDS:
+            answers.append(pay(thrifty))
+        cable.cut()
+    assert {answer.code for answer in answers} == {"budget_unavailable", "insufficient_quota"}
 
 
 def test_calls_under_way_keep_their_places_when_redis_is_emptied(
@@ -350,3 +394,48 @@ def test_calls_under_way_keep_their_places_when_redis_is_emptied(
     for stream in streams:
         stream.close()
     until(lambda: call(crowded).status == 200, seconds=BACK_SECONDS, what="the places of those that left")
+
+
+def test_calls_under_way_keep_their_places_when_redis_was_away_for_long(
+    cabled: Gateway, cable: Cable, upstream: ScriptedUpstream
+) -> None:
+    crowded, model = cabled.people["crowded"], "gpt-test+pace=100+words=400"
+    streams = [open_stream(cabled, crowded, model) for _ in range(PLACES)]
+    until(lambda: len(upstream.calls(model)) == PLACES, what="the calls under way")
+    cable.cut()
+    time.sleep(LEASE_SECONDS + 2)  # so that Redis took them for dead
+    assert {call(crowded).status for _ in range(6)} == {429}  # for each process counts its own
+    cable.plug()
+    alice = cabled.people["alice"]
+    until(lambda: all(limit_told(call(alice)) == RATE for _ in range(6)), what="Redis")
+    time.sleep(1.5)  # each call tells Redis once a second that it is there
+    assert {call(crowded).status for _ in range(6)} == {429}
+    for stream in streams:
+        stream.close()
+    until(lambda: call(crowded).status == 200, seconds=BACK_SECONDS, what="the places of those that left")
+
+
+def test_nobody_waits_for_a_redis_that_is_slow(cabled: Gateway, cable: Cable) -> None:
+    people = cabled.people
+    with (
+        Load(lambda: call(people["charlie"]), 2) as usual,
+        Load(lambda: call(people["alice"]), 4) as limited,
+        Load(lambda: pay(people["thrifty"]), 2, pause_seconds=0.1) as paying,
+    ):
+        until(lambda: len(paying.answers) > 5, what="calls")
+        cable.slow(0.2)
+        time.sleep(4)  # of load
+        cable.slow(0.0)
+        mended = time.monotonic()
+        until(lambda: pay(people["thrifty"]).status == 200, seconds=BACK_SECONDS, what="the budget")
+        until(lambda: all(limit_told(call(people["alice"])) == RATE for _ in range(6)), what="the whole rate")
+        assert time.monotonic() - mended < BACK_SECONDS
+    longest = max(answer.seconds for answer in usual.answers)
+    assert {answer.status for answer in usual.answers} == {200}
+    assert max(answer.seconds for answer in limited.answers) < longest + LONGEST_WAIT_SECONDS
+    assert max(answer.seconds for answer in paying.answers) < longest + 0.05 + LONGEST_WAIT_SECONDS
+    assert {answer.status for answer in limited.answers} == {200, 429}
+    assert {limit_told(answer) for answer in limited.answers} <= {RATE, RATE // WORKERS}
+    assert {answer.code for answer in paying.answers} <= {None, "budget_unavailable"}
+    refused = [answer for answer in paying.answers if answer.status == 503]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
