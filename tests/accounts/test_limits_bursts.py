@@ -128,12 +128,13 @@ def test_it_gives_no_free_money_when_redis_loses_everything(redis_url: str) -> N
 
     events = take(redis_url, "a budget of long calls", seconds=8.0, meanwhile=lose)
     assert lost[0] >= 2
-    assert 0.5 * 10**9 <= sum(spent for *_, spent in events) <= 10**9
+    assert 0.95 * 10**9 <= sum(spent for *_, spent in events) <= 10**9
 
 
 def test_it_keeps_every_limit_when_all_of_them_apply(redis_url: str) -> None:
     events = take(redis_url, "everything at once")
     assert most_over(events, 200, 1) <= 0
     assert peak([(granted, back, 1) for _, granted, back, *_ in events]) <= 10
-    # Ten places, of which each takes as long as a call does, may give less than the bucket would alone.
-    assert events
+    # What lets in the least decides: the bucket, or ten places, of which each is taken as long as a call.
+    places = sum(had_given_back - asked for asked, _, _, had_given_back, *_ in events) / SECONDS
+    assert len(events) >= 0.99 * perfect(200, 200, 1) or places >= 0.9 * 10

@@ -143,6 +143,8 @@ def test_a_budget_of_a_dollar_holds_on_four_processes(
     time.sleep(1.5)
     alice = gateway.people["alice"]
     fields = {"model": "gpt-budgeted", "max_tokens": 64_000}
+    # Nobody is told what is left of a budget before everybody could say what they hold of it.
+    until(lambda: asyncio.run(call(alice, fields))[0] == 200, what="the budget")
     cost = 11 * 10_000 + 8 * 100_000
     statuses = asyncio.run(burst(alice, 2000, fields))
     refusals = [at for status, at in statuses if status == 429]
