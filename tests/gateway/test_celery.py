@@ -21,7 +21,8 @@ OPTIONS = {
 
 
 @contextmanager
-def celery(gateway: Gateway, *roles: str) -> Iterator[None]:
+def celery(gateway: Gateway, *roles: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The processes of these roles, one each."""
     processes = []
     for role in roles:
         with open(gateway.folder / f"celery-{role}", "wb") as log:
@@ -30,7 +31,7 @@ def celery(gateway: Gateway, *roles: str) -> Iterator[None]:
                 subprocess.Popen(command, cwd=PROJECT, env=gateway.environment, stdout=log, stderr=log)
             )
     try:
-        yield
+        yield processes
     finally:
         for process in processes:
             process.terminate()
