@@ -15,6 +15,7 @@ import pytest
 
 from proxy.asgi import STORED
 from tests.server import Person
+from tests.upstreams.scripted import ScriptedUpstream
 from threads.item_ids import CHAT_COMPLETION, CONVERSATION, RESPONSE, new_id
 
 Document = dict[str, Any]
@@ -197,3 +198,43 @@ def test_what_one_makes_is_ones_own(alice: Person, charlie: Person) -> None:
     hers = conversation_of(alice)
     made = charlie.http.post("/v1/conversations", json={**BODY, "id": hers.id}).json()
     assert made["id"] != hers.id
+
+
+# What a call goes on from
+
+
+@pytest.mark.parametrize("path", ["/responses", "/responses/input_tokens", "/responses/compact"])
+@pytest.mark.parametrize("member", ["previous_response_id", "conversation", "input"])
+def test_a_call_goes_on_from_nothing_of_a_neighbours(
+    member: str, path: str, alice: Person, charlie: Person, upstream: ScriptedUpstream
+) -> None:
+    hers = {"previous_response_id": response_of(alice).id, "conversation": conversation_of(alice).id}
+    named = hers.get(member) or conversation_of(alice).item_id
+    asked = len(upstream.calls())
+    unknown = f"{named[:-32]}{UNKNOWN_HEX}"
+    answers = [going_on(charlie, path, member, id_) for id_ in (named, unknown, "x", *UPSTREAMS)]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.content for answer in answers}) == 1
+    assert len(upstream.calls()) == asked
+
+
+def going_on(person: Person, path: str, member: str, id_: str) -> httpx.Response:
+    """A call for a Response, or about one, that names what it goes on from."""
+    reference = [{"type": "item_reference", "id": id_}]
+    body = {"model": "gpt-test", "input": "More.", member: reference if member == "input" else id_}
+    return person.http.post(f"/v1{path}", json=body)
+
+
+def test_a_chat_goes_on_in_no_thread_of_a_neighbours(
+    alice: Person, charlie: Person, upstream: ScriptedUpstream
+) -> None:
+    hers = conversation_of(alice).id
+    asked = len(upstream.calls())
+    body = {"model": "gpt-test", "messages": [{"role": "user", "content": "More."}]}
+    answers = [
+        charlie.http.post("/v1/chat/completions", json=body, headers={"x-gptoss-thread-id": id_})
+        for id_ in (hers, f"{CONVERSATION}{UNKNOWN_HEX}", "x", *UPSTREAMS)
+    ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.content for answer in answers}) == 1
+    assert len(upstream.calls()) == asked

@@ -11,21 +11,14 @@ import pytest
 from proxy import sse
 from tests import open_responses
 from tests.conftest import StartGateway
-from tests.server import UPSTREAM_API_KEY, Gateway, Person
+from tests.server import Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
 RESPONSES = "/v1/responses"
 COMPACT = f"{RESPONSES}/compact"
 MODELS = ("gpt-test", "chatting", "demo")
+pytestmark = pytest.mark.usefixtures("chatting")
 each_kind = pytest.mark.parametrize("model", MODELS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def chatting(session_gateway: Gateway, session_upstream: ScriptedUpstream) -> None:
-    """A model whose upstream only chats."""
-    upstream = {"name": "chats", "dialect": "openai", "base_url": session_upstream.url, "responses": "chat"}
-    model = {"name": "chatting", "routes": [{"upstream": "chats", "model": "gpt-test"}]}
-    session_gateway.configure({"upstreams": [{**upstream, "api_key": UPSTREAM_API_KEY}], "models": [model]})
 
 
 def sent(upstream: ScriptedUpstream) -> dict[str, Any]:

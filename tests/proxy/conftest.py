@@ -1,0 +1,18 @@
+"""The kinds of upstreams that Responses are answered over."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.server import UPSTREAM_API_KEY, Gateway
+from tests.upstreams.scripted import ScriptedUpstream
+
+
+@pytest.fixture(scope="session")
+def chatting(session_gateway: Gateway, session_upstream: ScriptedUpstream) -> str:
+    """A model of the shared gateway whose upstream only chats. `gpt-test`'s has Responses of its own, and
+    `demo` is no server at all."""
+    upstream = {"name": "chats", "dialect": "openai", "base_url": session_upstream.url, "responses": "chat"}
+    model = {"name": "chatting", "routes": [{"upstream": "chats", "model": "gpt-test"}]}
+    session_gateway.configure({"upstreams": [{**upstream, "api_key": UPSTREAM_API_KEY}], "models": [model]})
+    return "chatting"
