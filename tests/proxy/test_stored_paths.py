@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import httpx
 import pytest
 
 from proxy.asgi import POSTS, STORED
+from tests.conftest import StartGateway
 from tests.server import Person
 from threads.item_ids import new_id
 
@@ -57,3 +59,26 @@ def test_a_browser_may_ask_before_it_has_a_key(address: str, alice: Person) -> N
 def test_a_path_of_its_own_is_nobodys_id(alice: Person) -> None:
     for path in ("/v1/responses/compact", "/v1/responses/input_tokens"):
         assert alice.http.get(path).headers["allow"] == "POST"
+
+
+def test_whoever_has_no_key_visits_as_the_public_tenant(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(PUBLIC_ACCESS="true")
+    with httpx.Client(base_url=gateway.url, trust_env=False) as anybody:
+        made = anybody.post("/v1/conversations", json={"metadata": {"whose": "anybody's"}}).json()
+        assert anybody.get(f"/v1/conversations/{made['id']}").json() == made
+    refused = gateway.people["charlie"].http.get(f"/v1/conversations/{made['id']}")
+    assert refused.status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_key_may_come_in_any_of_its_places(method: str, alice: Person) -> None:
+    address = f"{alice.gateway.url}/v1/conversations/{ID.replace('resp_', 'conv_')}"
+    places: list[dict[str, Any]] = [
+        {"headers": {"x-api-key": alice.api_key}},
+        {"headers": {"x-security-key": alice.security_key}},
+        {"params": {"security_key": alice.security_key}},
+    ]
+    body = {"metadata": {}} if method == "POST" else None
+    for place in places:
+        answer = httpx.request(method, address, json=body, trust_env=False, **place)
+        assert answer.status_code == 404, answer.text
