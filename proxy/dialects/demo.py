@@ -11,12 +11,11 @@ from typing import Any
 
 import msgspec
 
-from proxy import sse
-from proxy.dialects.demo_text import Said, count_words, last, say, signed, spell
+from proxy.dialects import demo_chat
+from proxy.dialects.demo_text import Answer, Said, count_words, event, say, signed, spell, stream, whole
 from proxy.embeddings import to_base64
 
 Document = dict[str, Any]
-Answer = tuple[int, str, list[bytes]]
 
 DIMENSIONS = 256
 MAX_DIMENSIONS = 3072  # as OpenAI's largest ("Create embeddings", 2026-11)
@@ -36,29 +35,14 @@ def answer(path: str, document: Document) -> Answer:
     return _ANSWERS[path](document)
 
 
-def _chat(document: Document) -> Answer:
-    messages = document.get("messages")
-    said = say(last(messages), document.get("max_completion_tokens") or document.get("max_tokens"))
-    usage = _usage(messages, said)
-    if document.get("stream"):
-        head = signed("chatcmpl-", "chat.completion.chunk", document)
-        deltas: list[Document] = [{"role": "assistant", "content": "", "refusal": None}]
-        deltas += [{"content": word} for word in said.words]
-        choices = [_choice({"delta": delta}, None) for delta in deltas]
-        return _stream(head, [*choices, _choice({"delta": {}}, said)], document, usage)
-    message: Document = {"role": "assistant", "content": said.text, "refusal": None, "annotations": []}
-    head = signed("chatcmpl-", "chat.completion", document)
-    return _whole({**head, "choices": [_choice({"message": message}, said)], "usage": usage})
-
-
 def _completions(document: Document) -> Answer:
     prompt = document.get("prompt")
     said = say(prompt, document.get("max_tokens"))
     head, usage = signed("cmpl-", "text_completion", document), _usage(prompt, said)
     if document.get("stream"):
         choices = [_choice({"text": word}, None) for word in said.words]
-        return _stream(head, [*choices, _choice({"text": ""}, said)], document, usage)
-    return _whole({**head, "choices": [_choice({"text": said.text}, said)], "usage": usage})
+        return stream(head, [*choices, _choice({"text": ""}, said)], document, usage)
+    return whole({**head, "choices": [_choice({"text": said.text}, said)], "usage": usage})
 
 
 def _choice(content: Document, finished: Said | None) -> Document:
@@ -69,22 +53,6 @@ def _choice(content: Document, finished: Said | None) -> Document:
 def _usage(asked: object, said: Said) -> Document:
     inputs, outputs = count_words(asked), len(said.words)
     return {"prompt_tokens": inputs, "completion_tokens": outputs, "total_tokens": inputs + outputs}
-
-
-def _stream(head: Document, choices: list[Document], document: Document, usage: Document) -> Answer:
-    chunks = [{**head, "choices": [choice]} for choice in choices]
-    options = document.get("stream_options")
-    if isinstance(options, dict) and options.get("include_usage"):
-        chunks.append({**head, "choices": [], "usage": usage})
-    return 200, "text/event-stream", [*(_event(chunk) for chunk in chunks), sse.DONE]
-
-
-def _event(document: Document) -> bytes:
-    return sse.encode(msgspec.json.encode(document))
-
-
-def _whole(document: Document) -> Answer:
-    return 200, "application/json", [msgspec.json.encode(document)]
 
 
 def _embeddings(document: Document) -> Answer:
@@ -98,7 +66,7 @@ def _embeddings(document: Document) -> Answer:
         return _refuse(f"'dimensions' must be a number from 1 to {MAX_DIMENSIONS}.", "dimensions")
     if len(inputs) * dimensions > MAX_NUMBERS:
         return _refuse(f"'input' must be at most {MAX_NUMBERS // dimensions} texts.", "input")
-    return _whole(
+    return whole(
         {
             "object": "list",
             "data": _vectors(inputs, dimensions, quoted=document.get("encoding_format") == "base64"),
@@ -145,12 +113,12 @@ def _written_down(document: Document, task: str) -> Answer:
     if str(document.get("stream", "")).lower() == "true":
         events = [{"type": "transcript.text.delta", "delta": word} for word in said.words]
         events.append({"type": "transcript.text.done", "text": said.text})
-        return 200, "text/event-stream", [_event(event) for event in events]
+        return 200, "text/event-stream", [event(each) for each in events]
     format_ = document.get("response_format")
     if format_ == "verbose_json":
-        return _whole(_verbose(said, task))
+        return whole(_verbose(said, task))
     if format_ not in ("text", "srt", "vtt"):
-        return _whole({"text": said.text})
+        return whole({"text": said.text})
     return 200, "text/plain; charset=utf-8", [_plain(said, format_).encode()]
 
 
@@ -173,7 +141,7 @@ def _verbose(said: Said, task: str) -> Document:
 
 
 _ANSWERS = {
-    "/chat/completions": _chat,
+    "/chat/completions": demo_chat.answer,
     "/completions": _completions,
     "/embeddings": _embeddings,
     "/audio/transcriptions": _transcription,
