@@ -78,7 +78,7 @@ def test_a_key_may_come_in_any_of_its_places(method: str, alice: Person) -> None
         {"headers": {"x-security-key": alice.security_key}},
         {"params": {"security_key": alice.security_key}},
     ]
-    body = {"metadata": {}} if method == "POST" else None
+    body: Any = {"metadata": {}} if method == "POST" else None
     for place in places:
         answer = httpx.request(method, address, json=body, trust_env=False, **place)
         assert answer.status_code == 404, answer.text
