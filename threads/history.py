@@ -5,8 +5,9 @@ to where it was left, and its own. `segments` says which those are, so that one 
 depth. What goes on from a thread's tip is appended to it; what goes on from elsewhere, or from a response
 within a conversation, branches off into a thread of its own.
 
-Invariant: whoever appends to a thread, or takes items out of one, holds the lock of its row; a response's row
-is locked before its thread's, and a thread's before its parent's. Positions are never given out twice.
+Invariant: whoever appends to a thread, or takes items out of one, holds the lock of its row. Rows are locked
+in one order, so that nobody waits in a circle: younger threads before older ones, as a branch before its
+parent, and a thread before its responses. Positions are never given out twice.
 """
 
 from __future__ import annotations
@@ -337,6 +338,12 @@ def lock_past(tenant_id: UUID, past: Past) -> Thread:
     if found is None or found.end < past.end:
         raise NotFound("conversation" if past.conversation else "response")
     return found
+
+
+def lock_thread_of(tenant_id: UUID, response_id: UUID) -> None:
+    """Locks the row of the thread that a response is in, if it is in one: to be done before its own is."""
+    its = StoredResponse.objects.of(tenant_id).filter(id=response_id).values("thread_id")
+    Thread.objects.of(tenant_id).filter(id__in=its).select_for_update(no_key=True).first()
 
 
 def _branch(thread: Thread, end: int) -> Thread:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,12 +13,20 @@ from django.utils import timezone
 from accounts.tenancy import tenant_scope
 from threads import conversations
 from threads.errors import NotFound
-from threads.history import copy, expiry, items_in, one_item, prune, segments, unexpired
+from threads.history import (
+    copy,
+    expiry,
+    items_in,
+    lock_thread_of,
+    one_item,
+    prune,
+    segments,
+    unexpired,
+)
 from threads.item_ids import CONVERSATION, uuid_of
 from threads.models import LONGEST_TITLE, LONGEST_USER, Item, StoredResponse, Thread, kept_text
 from threads.pages import Listed, Page, listed
-
-_ERASED_AT_ONCE = 100
+from threads.responses import remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +91,15 @@ def delete(tenant_id: UUID, thread_id: UUID) -> None:
     Raises NotFound("conversation").
     """
     with tenant_scope(tenant_id):
-        thread = one_thread(tenant_id, thread_id)
-        _empty(tenant_id, [thread.id])
+        thread = one_thread(tenant_id, thread_id, lock=True)
+        StoredResponse.objects.of(tenant_id).filter(thread=thread).delete()
         conversations.let_go(thread)
 
 
-def one_thread(tenant_id: UUID, thread_id: UUID) -> Thread:
+def one_thread(tenant_id: UUID, thread_id: UUID, *, lock: bool = False) -> Thread:
     """Within the tenant's scope: any thread, a conversation or not. Raises NotFound("conversation")."""
-    found: Thread | None = Thread.objects.of(tenant_id).filter(unexpired(), id=thread_id).first()
+    threads = Thread.objects.of(tenant_id).filter(unexpired(), id=thread_id)
+    found: Thread | None = (threads.select_for_update(no_key=True) if lock else threads).first()
     if found is None:
         raise NotFound("conversation")
     return found
@@ -111,8 +119,8 @@ def erase_user(tenant_id: UUID, user: str) -> Erased:
     if not user:
         raise ValueError("There is no end user of this name.")
     total = Erased()
-    for erase in (_erase_threads, _erase_responses):
-        while (erased := erase(tenant_id, user)) != Erased():
+    for erase in (_erase_thread, _erase_response):
+        while (erased := erase(tenant_id, user)) is not None:
             total = Erased(
                 total.threads + erased.threads,
                 total.items + erased.items,
@@ -121,37 +129,34 @@ def erase_user(tenant_id: UUID, user: str) -> Erased:
     return total
 
 
-def _erase_threads(tenant_id: UUID, user: str) -> Erased:
-    """Some of them."""
+def _erase_thread(tenant_id: UUID, user: str) -> Erased | None:
+    """One of theirs; None: there is none left."""
     with tenant_scope(tenant_id):
-        theirs = Thread.objects.of(tenant_id).filter(end_user=user).order_by("-id")[:_ERASED_AT_ONCE]
-        parents = dict(theirs.values_list("id", "parent_id"))
-        responses = _empty(tenant_id, parents)
-        some = Thread.objects.of(tenant_id).filter(id__in=parents)
-        items = _deleted(Item.objects.of(tenant_id).filter(thread_id__in=parents))
-        threads = _deleted(some)
-        prune(tenant_id, {parent for parent in parents.values() if parent is not None})
-        return Erased(threads, items, responses)
+        theirs = Thread.objects.of(tenant_id).filter(end_user=user).order_by("-id")
+        thread = theirs.select_for_update().first()
+        if thread is None:
+            return None
+        responses = _deleted(StoredResponse.objects.of(tenant_id).filter(thread=thread))
+        items = _deleted(Item.objects.of(tenant_id).filter(thread=thread))
+        thread.delete()
+        prune(tenant_id, [thread.parent_id] if thread.parent_id else [])
+        return Erased(1, items, responses)
 
 
-def _erase_responses(tenant_id: UUID, user: str) -> Erased:
-    """Some of them."""
+def _erase_response(tenant_id: UUID, user: str) -> Erased | None:
+    """One of theirs, in somebody else's thread or in none; None: there is none left."""
     with tenant_scope(tenant_id):
-        theirs = StoredResponse.objects.of(tenant_id).filter(end_user=user).order_by("id")[:_ERASED_AT_ONCE]
-        threads = dict(theirs.values_list("id", "thread_id"))
-        items = _deleted(Item.objects.of(tenant_id).filter(response_id__in=threads))
-        responses = _deleted(StoredResponse.objects.of(tenant_id).filter(id__in=threads))
-        prune(tenant_id, {thread for thread in threads.values() if thread is not None})
-        return Erased(items=items, responses=responses)
-
-
-def _empty(tenant_id: UUID, thread_ids: Collection[UUID]) -> int:
-    """Deletes the responses of threads, and holds the threads, so that no other begins there; how many."""
-    there = StoredResponse.objects.of(tenant_id).filter(thread_id__in=thread_ids)
-    deleted = _deleted(there)  # before the lock, since whoever ends one locks it before its thread
-    threads = Thread.objects.of(tenant_id).filter(id__in=thread_ids).order_by("-id")
-    list(threads.select_for_update())
-    return deleted + _deleted(there)
+        theirs = StoredResponse.objects.of(tenant_id).filter(end_user=user)
+        some = theirs.only("id").order_by("id").first()
+        if some is None:
+            return None
+        lock_thread_of(tenant_id, some.id)
+        response = theirs.filter(id=some.id).select_for_update().first()
+        if response is None:
+            return Erased()
+        items = _deleted(Item.objects.of(tenant_id).filter(response_id=response.id))
+        remove(response)
+        return Erased(items=items, responses=1)
 
 
 def _deleted(rows: QuerySet[Any]) -> int:

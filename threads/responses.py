@@ -31,6 +31,7 @@ from threads.history import (
     expiry,
     items_in,
     lock_past,
+    lock_thread_of,
     page_of,
     prune,
     segments,
@@ -109,6 +110,7 @@ def begin(tenant_id: UUID, begun: Begun) -> None:
 def finish(tenant_id: UUID, response_id: UUID, finished: Finished, worker_id: UUID | None = None) -> bool:
     """Ends a response; False: it had ended, is deleted, or (with a `worker_id`) is another's by now."""
     with tenant_scope(tenant_id):
+        lock_thread_of(tenant_id, response_id)
         rows = _unfinished(tenant_id).filter(id=response_id)
         if worker_id is not None:
             rows = rows.filter(worker_id=worker_id)
@@ -249,11 +251,12 @@ def input_items(tenant_id: UUID, response_id: UUID, page: Page) -> Listed[Stored
 def delete(tenant_id: UUID, response_id: UUID, kind: str = Kind.RESPONSE) -> None:
     """Takes it away, and those of its items that nothing else goes on from. Raises NotFound."""
     with tenant_scope(tenant_id):
+        lock_thread_of(tenant_id, response_id)
         remove(_one(_kept(tenant_id, kind).select_for_update(), response_id, kind))
 
 
 def remove(response: StoredResponse) -> None:
-    """Within the transaction that holds its lock: as `delete`."""
+    """Within the transaction that holds its lock and its thread's: as `delete`."""
     response.delete()
     if response.thread_id is not None:
         prune(response.tenant_id, [response.thread_id])

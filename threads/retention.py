@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from accounts.models import Tenant
 from accounts.tenancy import operator_scope
 from threads import conversations, responses
+from threads.history import lock_thread_of
 from threads.models import StoredResponse, Thread
 
 REMOVED_AT_ONCE = 200
@@ -39,16 +40,20 @@ def remove_expired() -> int:
 def _remove_response() -> bool:
     with operator_scope():
         expired = StoredResponse.objects.filter(expires_at__lte=Now()).order_by("expires_at")
-        response = expired.select_for_update(skip_locked=True).first()
+        oldest = expired.only("id", "tenant_id").first()
+        if oldest is None:
+            return False
+        lock_thread_of(oldest.tenant_id, oldest.id)
+        response = expired.filter(id=oldest.id).select_for_update().first()
         if response is not None:
             responses.remove(response)
-        return response is not None
+        return True
 
 
 def _let_conversation_go() -> bool:
     with operator_scope():
         expired = Thread.objects.filter(conversation=True, expires_at__lte=Now()).order_by("expires_at")
-        thread = expired.select_for_update(skip_locked=True).first()
+        thread = expired.select_for_update(no_key=True, skip_locked=True).first()
         if thread is not None:
             conversations.let_go(thread)
         return thread is not None

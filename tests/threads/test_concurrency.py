@@ -14,7 +14,7 @@ from accounts.models import Tenant
 from accounts.tenancy import operator_scope, tenant_scope
 from tests.deadline import until
 from tests.threads.turns import begun, finished, message, next_turn, said, said_before, turn
-from threads import conversations, history, responses
+from threads import conversations, history, management, responses
 from threads.errors import NotFound
 from threads.history import append, conversation
 from threads.models import Item, StoredResponse, Thread
@@ -142,3 +142,22 @@ def test_it_ends_one_that_several_end_in_one_way(acme: Tenant) -> None:
     )
     assert outcomes.count(True) == 1
     assert responses.get(acme.id, begin.id).status == ("failed" if outcomes[2] else "completed")
+
+
+def test_it_erases_an_end_user_who_is_talking(acme: Tenant) -> None:
+    def talk_on() -> None:
+        last = turn(acme, "one", user="ann")
+        for number in range(5):
+            begin = begun(
+                acme, message(str(number)), past=history.past_of_response(acme.id, last), user="ann"
+            )
+            responses.begin(acme.id, begin)
+            responses.finish(acme.id, begin.id, finished(message("re", "assistant")))
+            last = begin.id
+
+    erase = partial(management.erase_user, acme.id, "ann")
+    at_once(talk_on, talk_on, erase, erase)
+    erase()
+    with tenant_scope(acme.id):
+        tables = (Thread, Item, StoredResponse)
+        assert [table.objects.of(acme).count() for table in tables] == [0, 0, 0]

@@ -226,14 +226,6 @@ def test_it_erases_copies_too(acme: Tenant) -> None:
     assert left(acme) == (0, 0, 0)
 
 
-def test_it_erases_more_than_it_takes_at_once(acme: Tenant) -> None:
-    for number in range(2 * management._ERASED_AT_ONCE + 1):
-        turn(acme, str(number), user="ann")
-    rows = 2 * management._ERASED_AT_ONCE + 1
-    assert management.erase_user(acme.id, "ann") == Erased(rows, 2 * rows, rows)
-    assert left(acme) == (0, 0, 0)
-
-
 def test_it_erases_nothing_of_another_tenants_user_of_the_same_name(acme: Tenant, globex: Tenant) -> None:
     talk(globex, "hello", user="ann")
     assert management.erase_user(acme.id, "ann") == Erased()
