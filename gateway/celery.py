@@ -18,7 +18,7 @@ from typing import Any
 import django
 from celery import Celery
 from celery.signals import setup_logging, worker_ready, worker_shutdown
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
@@ -41,6 +41,11 @@ app = Celery("tollgate")
 workshop = Workshop()
 
 
+def _queue(name: str) -> Queue:
+    """One that gets its own messages alone: without a key of its own it would get the default queue's too."""
+    return Queue(name, Exchange(name), routing_key=name)  # type: ignore[no-untyped-call]
+
+
 @app.add_defaults  # type: ignore[untyped-decorator]
 def configuration() -> dict[str, Any]:
     """Asked for once, when it is first needed: it takes the database to know the installation's id."""
@@ -59,7 +64,7 @@ def configuration() -> dict[str, Any]:
         "result_backend": None,
         "task_ignore_result": True,
         "task_default_queue": HOUSEKEEPING,
-        "task_queues": [Queue(name) for name in (HOUSEKEEPING, BACKGROUND)],  # type: ignore[no-untyped-call]
+        "task_queues": [_queue(HOUSEKEEPING), _queue(BACKGROUND)],
         "task_routes": {"gateway.make_responses": {"queue": BACKGROUND}},
         "worker_prefetch_multiplier": 1,
         "timezone": "UTC",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,9 @@ def test_it_keeps_house_and_leaves_its_sign_of_life(start_gateway: StartGateway,
     gateway = start_gateway()
     with celery(gateway, "worker", "beat"):
         until(lambda: celery_was_seen(gateway), seconds=40, what="Celery's sign of life")
+    log = (gateway.folder / "celery-worker").read_text()
+    received = re.findall(r"gateway\.housekeeping\[([^]]+)\] received", log)
+    assert len(received) == len(set(received)) > 0, "each message comes once"
     installation = str(gateway.query("SELECT id FROM accounts_installation")[0]["id"])
     with redis.Redis.from_url(redis_url) as client:
         left = [key.decode() for key in client.scan_iter("*celery*") if b"tollgate:" not in key]
@@ -55,6 +59,21 @@ def test_it_keeps_house_and_leaves_its_sign_of_life(start_gateway: StartGateway,
         client.delete(*ours)
     assert ours
     assert left == [], "every key carries the installation"
+
+
+@pytest.mark.redis
+def test_it_is_told_of_a_response_that_waits(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    with celery(gateway, "worker"):
+        worker = "SELECT id FROM proxy_worker WHERE kind = 'worker'"
+        until(lambda: gateway.query(worker), seconds=40, what="a worker that makes responses")
+        asked = {"model": "gpt-test", "input": "Hi", "background": True}
+        assert gateway.people["alice"].http.post("/v1/responses", json=asked).status_code == 200
+        log = gateway.folder / "celery-worker"
+        until(lambda: "gateway.make_responses" in log.read_text(), what="the message")
+        made = "SELECT r.status FROM threads_storedresponse r JOIN proxy_worker w ON w.id = r.worker_id"
+        finished = f"{made} WHERE r.status = 'completed' AND w.kind = 'worker'"
+        until(lambda: gateway.query(finished), what="a response made in Celery")
 
 
 def test_it_says_that_it_needs_redis() -> None:
