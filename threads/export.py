@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from uuid import UUID
 
 import msgspec
@@ -26,9 +27,9 @@ def export_thread(tenant_id: UUID, thread_id: UUID) -> Iterator[bytes]:
     with tenant_scope(tenant_id):
         thread = one_thread(tenant_id, thread_id)
         parts = segments(thread, thread.end)
-    yield _line(_of_thread(thread))
-    yield from _items(tenant_id, thread, parts)
-    yield from _responses(tenant_id, StoredResponse.objects.of(tenant_id).filter(thread_id=thread.id))
+    there = StoredResponse.objects.of(tenant_id).filter(thread_id=thread.id)
+    heading = (_line(_of_thread(thread)),)
+    return chain(heading, _items(tenant_id, thread, parts), _responses(tenant_id, there))
 
 
 def export_tenant(tenant_id: UUID) -> Iterator[bytes]:

@@ -244,7 +244,7 @@ Ask = Callable[[UUID, UUID, str], object]
 ASKED: dict[str, Ask] = {
     "branch": lambda tenant, key, item: management.branch(tenant, key, item, retention_days=None),
     "delete": lambda tenant, key, item: management.delete(tenant, key),
-    "export": lambda tenant, key, item: list(export.export_thread(tenant, key)),
+    "export": lambda tenant, key, item: export.export_thread(tenant, key),
 }
 
 
