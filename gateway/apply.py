@@ -12,7 +12,7 @@ from accounts.keys import new_secret
 from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Tenant, User
 from accounts.tenancy import operator_scope
 from gateway.plan import Change, differences
-from gateway.rows import Kind, Name, Prices, RouteTo, Row, Secret, secret_values
+from gateway.rows import SEALED, Kind, Name, Prices, RouteTo, Row, Secret, secret_values
 from gateway.state import state_of, user_named
 from proxy.models import Model, Price, Upstream
 from proxy.sealing import seal, upstream_context
@@ -128,15 +128,18 @@ def _upstream(name: str, values: dict[str, object]) -> None:
         upstream.tenant = None if slug is None else Tenant.objects.get(slug=slug)
     if "base_url" in values:
         upstream.base_url = str(values["base_url"])
-    if "api_key" in values:  # sealed to where it may be sent, hence after the two above
-        api_key = values.pop("api_key")
-        sealed = seal(api_key.text, upstream_context(upstream)) if isinstance(api_key, Secret) else None
-        upstream.sealed_api_key = sealed
+    for secret in SEALED:  # sealed to where it may be sent, hence after the two above
+        if secret in values:
+            given = values.pop(secret)
+            sealed = seal(given.text, upstream_context(upstream)) if isinstance(given, Secret) else None
+            setattr(upstream, f"sealed_{secret}", sealed)
     _save(upstream, values)
 
 
 def _model(name: str, values: Mapping[str, object]) -> None:
     model, _ = Model.objects.get_or_create(name=name)
+    if "reasoning_effort" in values:
+        _save(model, {"reasoning_effort": values["reasoning_effort"]})
     routes, prices = values.get("routes"), values.get("prices")
     if isinstance(routes, tuple):
         _routes(model, routes)

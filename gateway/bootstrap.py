@@ -26,9 +26,11 @@ from gateway.apply import Made, apply
 from gateway.rows import Kind, Mistakes, RouteTo, Row, Secret, Values, secret_values
 from proxy.addresses import InvalidAddress, NotSendable, check_base_url, check_header
 from proxy.prices import seed_prices
+from proxy.reasoning import EFFORTS
 
 _DEFAULT = "default"
 _OPENAI = "https://api.openai.com/v1"
+_GPT_OSS = ("gpt-oss-20b", "gpt-oss-120b")
 _ONE_AT_A_TIME = 0x746F6C6C  # any number that no other program locks; "toll"
 
 
@@ -129,7 +131,7 @@ def environment_rows(*, owner: str, is_new: bool) -> list[Row]:
     if settings.SECURITY_KEY:
         given = _secret("SECURITY_KEY", settings.SECURITY_KEY)
         rows.append(Row(Kind.SECURITY_KEY, (_DEFAULT, _DEFAULT), given))
-    return rows + _demo() + _openai() + _gpt_oss()
+    return rows + _demo() + _openai() + _gpt_oss() + _chatkit() + _ai_sdk()
 
 
 def _secret(name: str, value: str | None) -> Values:
@@ -157,7 +159,37 @@ def _gpt_oss() -> list[Row]:
     if not settings.GPT_OSS_BASE_URL:
         return []
     values = _server("GPT_OSS", settings.GPT_OSS_BASE_URL, settings.GPT_OSS_API_KEY)
-    return [Row(Kind.UPSTREAM, ("gpt-oss",), values), *_models("gpt-oss", "gpt-oss-20b", "gpt-oss-120b")]
+    return [Row(Kind.UPSTREAM, ("gpt-oss",), values), *_models("gpt-oss", *_GPT_OSS, values=_effort())]
+
+
+def _chatkit() -> list[Row]:
+    """It takes gpt-oss's names where no compatible server does."""
+    if not settings.CHATKIT_BASE_URL:
+        return []
+    values = _address("CHATKIT_BASE_URL", settings.CHATKIT_BASE_URL, "chatkit")
+    names = () if settings.GPT_OSS_BASE_URL else _GPT_OSS
+    return [Row(Kind.UPSTREAM, ("chatkit",), values), *_models("chatkit", *names, values=_effort())]
+
+
+def _ai_sdk() -> list[Row]:
+    """A chat application, at its whole address. It takes two names where OpenAI is not there for them."""
+    if not settings.AI_SDK_URL:
+        return []
+    values = _address("AI_SDK_URL", settings.AI_SDK_URL, "ai_sdk")
+    if settings.VERCEL_SESSION_PREFIX:
+        values["session_prefix"] = _sendable("VERCEL_SESSION_PREFIX", settings.VERCEL_SESSION_PREFIX)
+    names = () if settings.OPENAI_API_KEY else ("gpt-4o", "gpt-4o-mini")
+    return [Row(Kind.UPSTREAM, ("ai-sdk",), values), *_models("ai-sdk", *names)]
+
+
+def _effort() -> Values:
+    """Of the gpt-oss models, where a caller names none."""
+    effort = settings.REASONING_EFFORT_DEFAULT
+    if effort is None:
+        return {}
+    if effort.lower() not in EFFORTS:
+        raise Mistakes([f"REASONING_EFFORT_DEFAULT must be one of {', '.join(EFFORTS)}"])
+    return {"reasoning_effort": effort.lower()}
 
 
 def _server(prefix: str, base_url: str, api_key: str | None) -> dict[str, object]:
@@ -165,12 +197,17 @@ def _server(prefix: str, base_url: str, api_key: str | None) -> dict[str, object
 
     `prefix` is what the names of its variables begin with.
     """
-    try:
-        address = check_base_url(base_url)
-    except InvalidAddress as error:
-        raise Mistakes([f"{prefix}_BASE_URL {error}"]) from None
-    values: dict[str, object] = {"dialect": "openai", "base_url": address}
+    values = _address(f"{prefix}_BASE_URL", base_url, "openai")
     values["api_key"] = None if api_key is None else Secret(_sendable(f"{prefix}_API_KEY", api_key))
+    return values
+
+
+def _address(name: str, address: str, dialect: str) -> dict[str, object]:
+    """An upstream at the address that the variable `name` has."""
+    try:
+        values: dict[str, object] = {"dialect": dialect, "base_url": check_base_url(address)}
+    except InvalidAddress as error:
+        raise Mistakes([f"{name} {error}"]) from None
     if settings.REQUEST_TIMEOUT_SECONDS is not None:
         values["total_timeout_seconds"] = settings.REQUEST_TIMEOUT_SECONDS
     return values
@@ -183,7 +220,7 @@ def _sendable(name: str, value: str) -> str:
         raise Mistakes([f"{name} {error}"]) from None
 
 
-def _models(upstream: str, *names: str) -> Sequence[Row]:
-    """Where they go is said once: an operator may send them elsewhere later."""
+def _models(upstream: str, *names: str, values: Values | None = None) -> Sequence[Row]:
+    """Where they go is said once: an operator may send them elsewhere later. `values` hold at each start."""
     initial: Mapping[str, object] = {"routes": (RouteTo(upstream),)}
-    return [Row(Kind.MODEL, (name,), initial=initial) for name in names]
+    return [Row(Kind.MODEL, (name,), values or {}, initial) for name in names]

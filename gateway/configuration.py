@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +23,14 @@ from accounts.models import (
 from accounts.money import dollars, nano_dollars
 from gateway.nodes import Read, Reader, Spot, Wrong, or_null
 from gateway.rows import LIMIT_COUNTS, Kind, Mistakes, Prices, RouteTo, Row, Secret, called, secret_values
-from proxy.addresses import InvalidAddress, NotSendable, check_base_url, check_header
+from proxy.addresses import (
+    InvalidAddress,
+    NotSendable,
+    check_base_url,
+    check_header,
+    cookies_in,
+    headers_in,
+)
 from proxy.models import Model, Route, Upstream
 
 _PRICE_COLUMNS = {
@@ -157,17 +164,29 @@ class _File:
         return ""
 
     def upstream(self, spot: Spot) -> Row:
-        columns = ["name", "dialect", "responses", "enabled"]
+        columns = ["name", "dialect", "responses", "enabled", "takes_caller_keys", "repeats_reasoning"]
         columns += [f"{phase}_timeout_seconds" for phase in _TIMEOUTS]
         known = {name: self.reader.column(Upstream, name) for name in columns} | {
             "base_url": self.base_url,
             "api_key": or_null(lambda at: Secret(_sendable(at, self.reader.text(at)))),
+            "headers": or_null(lambda at: self.pairs(at, ": ", headers_in)),
+            "cookies": or_null(lambda at: self.pairs(at, "=", cookies_in)),
+            "session_prefix": self.account("session_prefix"),
             "organization": self.account("organization"),
             "project": self.account("project"),
             "tenant": or_null(self.reader.text),
         }
         values = self.reader.fields(spot, known, required=("name",))
         return Row(Kind.UPSTREAM, (values.pop("name", ""),), values, {}, self.reader.place(spot))
+
+    def pairs(self, spot: Spot, between: str, check: Callable[[str], object]) -> Secret:
+        """A mapping of names to texts, as the lines that an upstream's row has sealed."""
+        text = "\n".join(f"{name}{between}{value}" for name, value in self.reader.mapping(spot))
+        try:
+            check(text)
+        except NotSendable as error:
+            raise Wrong(spot, str(error)) from None
+        return Secret(text)
 
     def account(self, name: str) -> Read:
         """Reads that column of an upstream, which goes into a header; it may be empty."""
@@ -182,6 +201,7 @@ class _File:
     def model(self, spot: Spot) -> Row:
         known = {
             "name": self.reader.column(Model, "name"),
+            "reasoning_effort": self.reader.column(Model, "reasoning_effort"),
             "routes": self.reader.items,
             "prices": lambda at: at,
         }

@@ -105,6 +105,21 @@ class Reader:
             raise Wrong(spot, "must be a list")
         return [Spot(node, f"{spot.path}[{number}]") for number, node in enumerate(spot.node.value)]
 
+    def mapping(self, spot: Spot) -> list[tuple[str, str]]:
+        """The names of a mapping, whatever they are, and their texts, each of one line."""
+        if not isinstance(spot.node, yaml.MappingNode):
+            raise Wrong(spot, "must be a mapping of names to texts")
+        return [
+            (str(key.value), self._line(Spot(node, f"{spot.path}.{key.value}")))
+            for key, node in spot.node.value
+        ]
+
+    def _line(self, spot: Spot) -> str:
+        text = self.text(spot)
+        if "\n" in text or "\r" in text:
+            raise Wrong(spot, "must be one line")
+        return text
+
     def texts(self, spot: Spot) -> list[str]:
         return [self.text(item) for item in self.items(spot)]
 

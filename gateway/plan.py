@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from accounts.money import dollars
-from gateway.rows import LIMIT_COUNTS, Kind, Mistakes, Name, RouteTo, Row, Values, called
+from gateway.rows import LIMIT_COUNTS, SEALED, Kind, Mistakes, Name, RouteTo, Row, Values, called
 from gateway.state import Keyed, State
 
-_HIDDEN = {"digest": "secret", "api_key": "api_key"}
+_HIDDEN = {"digest": "secret", **{name: name for name in SEALED}}
 _DERIVED = "prefix"
 _AMOUNT = "amount_nano_usd"
 _SEALED_TO = {"base_url", "tenant"}  # what an upstream's key is bound to
@@ -74,8 +74,8 @@ def _change(row: Row, state: State) -> Change | None:
     different = {name: value for name, value in row.values.items() if there.get(name) != value}
     if not different:
         return None
-    if "api_key" in row.values and _SEALED_TO & different.keys():
-        different["api_key"] = row.values["api_key"]  # the same one perhaps, sealed anew
+    if _SEALED_TO & different.keys():  # the same ones perhaps, sealed anew
+        different.update((name, row.values[name]) for name in SEALED if name in row.values)
     return Change(row.kind, row.name, {name: there.get(name) for name in different}, different)
 
 
@@ -133,11 +133,11 @@ def _upstream_mistakes(values: Values, there: Values | None, known: Collection[K
     merged: Values = {**(there or {}), **values}
     if merged.get("dialect", "openai") != "demo" and not merged.get("base_url"):
         yield "base_url is missing"
-    if there is None or there["api_key"] is None or "api_key" in values:
-        return
+    left = [name for name in SEALED if there is not None and there[name] and name not in values]
     for name in sorted(_SEALED_TO):
-        if name in values and values[name] != there[name]:
-            yield f"{name} changes: name its api_key too; a key goes only where it was given for"
+        if there is not None and left and name in values and values[name] != there[name]:
+            secrets = " and ".join(left)
+            yield f"{name} changes: name its {secrets} too; a key goes only where it was given for"
 
 
 def _model_mistakes(values: Values, known: Collection[Keyed]) -> Iterator[str]:

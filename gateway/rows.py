@@ -24,6 +24,8 @@ class Kind(StrEnum):
     MODEL = "model"
 
 
+# What an upstream's row has sealed, each in the column `sealed_…`.
+SEALED = ("api_key", "headers", "cookies")
 LIMIT_COUNTS = ("requests_per_second", "requests_per_minute", "tokens_per_minute", "concurrent")
 
 Name = tuple[str, ...]

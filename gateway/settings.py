@@ -78,23 +78,16 @@ OPENAI_BASE_URL = ENVIRONMENT.url("OPENAI_BASE_URL", "http", "https")
 OPENAI_PROJECT_KEY = ENVIRONMENT.optional("OPENAI_PROJECT_KEY")
 GPT_OSS_BASE_URL = ENVIRONMENT.url("GPT_OSS_BASE_URL", "http", "https")
 GPT_OSS_API_KEY = ENVIRONMENT.optional("GPT_OSS_API_KEY")
+# The second names are those of the proxies before this one.
+_CHATKIT_URLS = [ENVIRONMENT.url(name, "http", "https") for name in ("CHATKIT_BASE_URL", "BASE_URL")]
+_AI_SDK_URLS = [ENVIRONMENT.url(name, "http", "https") for name in ("AI_SDK_URL", "VERCEL_MINIMAL_API_URL")]
+CHATKIT_BASE_URL = _CHATKIT_URLS[0] or _CHATKIT_URLS[1]
+AI_SDK_URL = _AI_SDK_URLS[0] or _AI_SDK_URLS[1]
+VERCEL_SESSION_PREFIX = ENVIRONMENT.text("VERCEL_SESSION_PREFIX", "")
+REASONING_EFFORT_DEFAULT = ENVIRONMENT.optional("REASONING_EFFORT_DEFAULT")
+DEFAULT_MODEL = ENVIRONMENT.optional("DEFAULT_MODEL")
+ACCESS_TOKEN = ENVIRONMENT.optional("ACCESS_TOKEN")
 REQUEST_TIMEOUT_SECONDS = ENVIRONMENT.seconds("REQUEST_TIMEOUT_SECONDS", None, low=0.1)
-
-# Known, and without effect in this version; the start says so when one is set.
-WITHOUT_EFFECT = [
-    name
-    for name in (
-        "CHATKIT_BASE_URL",
-        "BASE_URL",
-        "AI_SDK_URL",
-        "VERCEL_MINIMAL_API_URL",
-        "VERCEL_SESSION_PREFIX",
-        "DEFAULT_MODEL",
-        "REASONING_EFFORT_DEFAULT",
-        "ACCESS_TOKEN",
-    )
-    if ENVIRONMENT.optional(name)
-]
 
 # Django
 ROOT_URLCONF = "gateway.urls"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from django.utils import timezone
 
 from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Tenant, User
-from gateway.rows import LIMIT_COUNTS, Kind, Name, Prices, RouteTo, Row, Secret, Values
+from gateway.rows import LIMIT_COUNTS, SEALED, Kind, Name, Prices, RouteTo, Row, Secret, Values
 from proxy.models import Model, Price, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 
@@ -17,6 +17,7 @@ LIMIT_COLUMNS = (*LIMIT_COUNTS, "when_exceeded", "queue_seconds")
 BUDGET_COLUMNS = ("amount_nano_usd", "allow_unpriced")
 UPSTREAM_COLUMNS = (
     *("dialect", "base_url", "organization", "project", "responses", "enabled"),
+    *("takes_caller_keys", "repeats_reasoning", "session_prefix"),
     *("connect_timeout_seconds", "first_byte_timeout_seconds"),
     *("idle_timeout_seconds", "total_timeout_seconds"),
 )
@@ -112,16 +113,17 @@ def _upstreams() -> Iterator[Entry]:
     for upstream in Upstream.objects.select_related("tenant"):
         values: dict[str, object] = {column: getattr(upstream, column) for column in UPSTREAM_COLUMNS}
         values["tenant"] = upstream.tenant.slug if upstream.tenant else None
-        values["api_key"] = _opened(upstream)
+        values |= {name: _opened(upstream, name) for name in SEALED}
         yield (Kind.UPSTREAM, (upstream.name,)), values
 
 
-def _opened(upstream: Upstream) -> Secret | None:
-    """An unreadable key equals none that could be asked for, so that it gets replaced."""
-    if upstream.sealed_api_key is None:
+def _opened(upstream: Upstream, name: str) -> Secret | None:
+    """An unreadable secret equals none that could be asked for, so that it gets replaced."""
+    sealed = getattr(upstream, f"sealed_{name}")
+    if sealed is None:
         return None
     try:
-        return Secret(unseal(bytes(upstream.sealed_api_key), upstream_context(upstream)))
+        return Secret(unseal(bytes(sealed), upstream_context(upstream)))
     except SealBroken:
         return Secret("")
 
@@ -132,7 +134,11 @@ def _models(names: list[str]) -> Iterator[Entry]:
             RouteTo(route.upstream.name, route.upstream_model, route.priority, route.weight)
             for route in model.routes.all()
         )
-        values = {"routes": tuple(sorted(routes)), "prices": _prices(model.name)}
+        values = {
+            "routes": tuple(sorted(routes)),
+            "prices": _prices(model.name),
+            "reasoning_effort": model.reasoning_effort,
+        }
         yield (Kind.MODEL, (model.name,)), values
 
 

@@ -6,6 +6,15 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_HEADER_VALUE = re.compile(r"[ -~]{0,4000}")
+_COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]{0,4000}")  # RFC 6265, section 4.1.1
+# What the gateway writes itself, or the connection.
+_NOT_OPERATORS = frozenset(
+    {"host", "content-type", "content-length", "accept-encoding", "transfer-encoding", "connection"}
+    | {"cookie", "upgrade", "te", "trailer", "expect"}
+)
+
 
 class NotSendable(ValueError):
     """The sentence says what is wrong with it, and never repeats it: it may be a key."""
@@ -42,6 +51,30 @@ def check_header(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
         raise NotSendable("must be printable ASCII characters without spaces")
     return text
+
+
+def headers_in(text: str) -> tuple[tuple[str, str], ...]:
+    """The headers that an operator adds, `Name: value` a line. Raises `NotSendable`."""
+    headers = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, _, value = line.partition(":")
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value.strip()):
+            raise NotSendable("must be lines such as 'X-Name: value', in printable ASCII")
+        if name.lower() in _NOT_OPERATORS:
+            raise NotSendable(f"must not set {name.lower()}")
+        headers.append((name.lower(), value.strip()))
+    return tuple(headers)
+
+
+def cookies_in(text: str) -> tuple[tuple[str, str], ...]:
+    """The cookies that an operator adds, `name=value` a line. Raises `NotSendable`."""
+    cookies = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, _, value = line.partition("=")
+        if not _HEADER_NAME.fullmatch(name) or not _COOKIE_VALUE.fullmatch(value):
+            raise NotSendable("must be lines such as 'name=value', in printable ASCII without ; and ,")
+        cookies.append((name, value))
+    return tuple(cookies)
 
 
 def is_link_local(host: str) -> bool:

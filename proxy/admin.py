@@ -5,6 +5,7 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -16,21 +17,42 @@ from django.http import HttpRequest
 from accounts.admin import DollarsField, RecentPaginator
 from accounts.models import Tenant
 from accounts.money import dollars
-from proxy.addresses import InvalidAddress, NotSendable, check_base_url, check_header
+from proxy.addresses import (
+    InvalidAddress,
+    NotSendable,
+    check_base_url,
+    check_header,
+    cookies_in,
+    headers_in,
+)
 from proxy.models import Model, OpenCall, Price, Route, Upstream, UsageRecord
 from proxy.sealing import seal, upstream_context
 
+_SEALED = ("api_key", "headers", "cookies")
 
-class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The key can be set and taken away, and is never shown again."""
 
-    api_key = forms.CharField(
+def _secret(name: str, widget: type[forms.Widget]) -> forms.CharField:
+    return forms.CharField(
         required=False,
         strip=True,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Shown to nobody once it is saved. Empty: the key stays as it is.",
+        widget=widget(attrs={"autocomplete": "new-password", "rows": 3}),
+        help_text=f"{name} Shown to nobody once saved. Empty: what there is stays.",
     )
-    remove_api_key = forms.BooleanField(required=False, help_text="Call this upstream without a key.")
+
+
+def _removal(what: str) -> forms.BooleanField:
+    return forms.BooleanField(required=False, help_text=f"Call this upstream without {what}.")
+
+
+class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Its secrets can be set and taken away, and are never shown again."""
+
+    api_key = _secret("Sent as a bearer.", forms.PasswordInput)
+    headers = _secret("More headers, 'X-Name: value' a line.", forms.Textarea)
+    cookies = _secret("Cookies, 'name=value' a line.", forms.Textarea)
+    remove_api_key = _removal("a key")
+    remove_headers = _removal("more headers")
+    remove_cookies = _removal("cookies")
 
     class Meta:
         model = Upstream
@@ -45,6 +67,23 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_api_key(self) -> str:
         return self._sendable("api_key")
+
+    def clean_headers(self) -> str:
+        return self._pairs("headers", headers_in)
+
+    def clean_cookies(self) -> str:
+        return self._pairs("cookies", cookies_in)
+
+    def _pairs(self, name: str, check: Callable[[str], object]) -> str:
+        text = str(self.cleaned_data[name])
+        try:
+            check(text)
+        except NotSendable as error:
+            raise forms.ValidationError(f"These {error}.") from None
+        return text
+
+    def clean_session_prefix(self) -> str:
+        return self._sendable("session_prefix")
 
     def clean_organization(self) -> str:
         return self._sendable("organization")
@@ -63,9 +102,11 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
         values = dict(super().clean() or self.cleaned_data)
         if values.get("dialect") != Upstream.Dialect.DEMO and not values.get("base_url"):
             self.add_error("base_url", "This dialect needs an address.")
-        moved = self.instance.sealed_api_key and {"base_url", "tenant"} & set(self.changed_data)
-        if moved and not values.get("api_key") and not values.get("remove_api_key"):
-            self.add_error("api_key", "Give the key again: it goes only where it was given for.")
+        moved = {"base_url", "tenant"} & set(self.changed_data)
+        for name in _SEALED if moved else ():
+            kept = getattr(self.instance, f"sealed_{name}") is not None
+            if kept and not values.get(name) and not values.get(f"remove_{name}"):
+                self.add_error(name, "Give this again: it goes only where it was given for.")
         return values
 
 
@@ -81,10 +122,11 @@ class UpstreamAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return upstream.sealed_api_key is not None
 
     def save_model(self, request: HttpRequest, obj: Upstream, form: UpstreamForm, change: bool) -> None:
-        if form.cleaned_data["api_key"]:
-            obj.sealed_api_key = seal(form.cleaned_data["api_key"], upstream_context(obj))
-        elif form.cleaned_data["remove_api_key"]:
-            obj.sealed_api_key = None
+        for name in _SEALED:
+            if form.cleaned_data[name]:
+                setattr(obj, f"sealed_{name}", seal(form.cleaned_data[name], upstream_context(obj)))
+            elif form.cleaned_data[f"remove_{name}"]:
+                setattr(obj, f"sealed_{name}", None)
         super().save_model(request, obj, form, change)
 
 

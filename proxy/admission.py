@@ -17,6 +17,7 @@ from uuid import UUID
 
 from accounts.keys import Caller
 from proxy.call import Call
+from proxy.elsewhere import There
 from proxy.http import Last, Reply, Request
 from proxy.idempotency import Claim
 from proxy.ledger import Ledger, Row, timestamp
@@ -57,6 +58,7 @@ class Ending:
     items: list[dict[str, Any]] = field(default_factory=list)
     output_tokens_estimate: int = 0
     first_byte_milliseconds: int | None = None
+    elsewhere: tuple[UUID, There] | None = None  # the upstream that keeps its thread, and as what
 
     def attempt(self, target: Target, outcome: str) -> None:
         """Notes one try of one target; `outcome` is an HTTP status or a word for what happened instead."""

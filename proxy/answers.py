@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from proxy.admission import Status, Ticket
 from proxy.attempts import Connection
 from proxy.call import LARGE_BYTES
+from proxy.chained import FoldedChat
 from proxy.http import EVENTS_TYPE, Last, Watch
 from proxy.passage import Garbled, Passage, ResponsePassage
 from proxy.reported import UpstreamReported, read_error
@@ -19,8 +20,7 @@ Give = Callable[[bytes], Awaitable[None]]
 
 async def stream(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
     """Passes the events on; returns the terminal one. Raises Truncated, Garbled, UpstreamReported, Broken."""
-    await _expect_events(connection)
-    passage = ticket.passage = connection.wire.passage()
+    passage = ticket.passage = await _passage(connection)
     await watch.reply.begin_events()
     if begun := passage.begin():
         await watch.reply.piece(begun)
@@ -35,9 +35,8 @@ async def whole(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
     """
     read = connection.wire.whole
     if read is None:
-        await _expect_events(connection)
-        passage = ticket.passage = connection.wire.passage()
-        assert isinstance(passage, ResponsePassage)
+        passage = ticket.passage = await _passage(connection)
+        assert isinstance(passage, ResponsePassage | FoldedChat)
         await _read(ticket, connection, watch, passage, _nowhere)
         return Last(200, _JSON, passage.final())
     body, content_type = await connection.exchange.whole(), connection.exchange.content_type
@@ -75,12 +74,16 @@ async def _read(ticket: Ticket, connection: Connection, watch: Watch, passage: P
     finally:
         ticket.ending.usage = passage.usage
         ticket.ending.output_tokens_estimate = passage.output_tokens_estimate
+        if connection.wire.ended is not None:
+            connection.wire.ended(ticket.ending, exchange)
     ticket.ending.status, ticket.ending.status_code = Status.COMPLETED, 200
     return marker
 
 
-async def _expect_events(connection: Connection) -> None:
-    """Raises UpstreamReported, Garbled for an answer that is no stream of events."""
-    if connection.exchange.content_type != "text/event-stream":
-        error = read_error(await connection.exchange.whole())
-        raise UpstreamReported(error) if error else Garbled()
+async def _passage(connection: Connection) -> Passage:
+    """What the answer goes through. Raises UpstreamReported, Garbled for one that is no stream."""
+    exchange = connection.exchange
+    if exchange.content_type in connection.wire.streams:
+        return connection.wire.passage(exchange.content_type)
+    error = read_error(await exchange.whole())
+    raise UpstreamReported(error) if error else Garbled()

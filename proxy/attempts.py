@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from proxy.admission import Ticket
 from proxy.call import Call, NotOffered
 from proxy.dialects import openai
+from proxy.findings import THREAD, Findings, Tried, Wire
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing, Target
-from proxy.upstream import Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
-from proxy.wires import Findings, Wire, speak
+from proxy.upstream import Begun, Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
+from proxy.wires import speak
 
 Failure = Unreachable | UpstreamReported | NotOffered
 
@@ -24,6 +26,7 @@ MAX_RETRY_AFTER_SECONDS = 10.0
 REFUSAL_SECONDS = 5.0
 # What another try, or another target, may mend; the credentials there are the operator's.
 _TRY_ELSEWHERE = frozenset({401, 403, 407, 408, 429, 500, 502, 503, 504, 529})
+_ERROR_EVENT = re.compile(rb'data: ?\{"type": ?"error"')
 _TRY_AGAIN = _TRY_ELSEWHERE - {401, 403, 407}
 
 
@@ -81,16 +84,38 @@ async def _ask(
 
     Raises Unreachable, Silent, NotOffered, InvalidBody.
     """
+    tried = Tried()
     while True:
-        wire = speak(ticket.call, target, ticket.id.hex, findings)
-        exchange = wire.here() if wire.here else await _open(wire.call, target, upstreams)
+        wire = speak(ticket.call, target, ticket.id.hex, findings, tried)
+        exchange = wire.here() if wire.here else await _open(wire, target, upstreams, findings)
         connections.callback(exchange.close)
         ticket.ending.attempt(target, str(exchange.status))
         if 200 <= exchange.status < 300 and not exchange.encoded:
-            return Connection(target, wire, exchange)
+            begun = await _begun(exchange, target) if wire.continues else exchange
+            if begun is not None:
+                findings.taken(wire, target)
+                return Connection(target, wire, begun)
+            tried.ways.add(THREAD)
+            continue
         refusal = await _refusal(exchange, target, ticket.call)
-        if not findings.learn(wire, target, refusal):
-            return refusal
+        if not findings.learn(wire, target, refusal, tried):
+            return tried.first if tried.first and refusal.status in wire.misunderstood else refusal
+
+
+async def _begun(exchange: Exchange, target: Target) -> Exchange | None:
+    """The answer in a thread that the upstream should have; None where it has not: ChatKit's servers take
+    such a call, and then break it off or tell of an error at once (openai-chatkit 1.6, 2026-11).
+
+    Raises Silent.
+    """
+    try:
+        async with asyncio.timeout(target.timeouts.first_byte):
+            first = await exchange.read()
+    except TimeoutError:
+        raise Silent from None
+    except Broken:
+        return None
+    return Begun(exchange, first) if first and not _ERROR_EVENT.match(first) else None
 
 
 def _tries(targets: tuple[Target, ...]) -> list[Target]:
@@ -98,10 +123,18 @@ def _tries(targets: tuple[Target, ...]) -> list[Target]:
     return [targets[number % len(targets)] for number in range(max(ATTEMPTS, len(targets)))]
 
 
-async def _open(call: Call, target: Target, upstreams: Upstreams) -> Exchange:
-    content_type, body = openai.request(call, target.model)
-    headers = {"content-type": content_type, "accept-encoding": "identity", **dict(target.headers)}
-    outgoing = Outgoing("POST", target.base_url + call.path, body, headers)
+async def _open(wire: Wire, target: Target, upstreams: Upstreams, findings: Findings) -> Exchange:
+    if wire.outbound is not None:
+        outbound = wire.outbound
+        url, content_type, body = outbound.url(target.base_url), outbound.content_type, outbound.body
+        own = dict(outbound.headers)
+    else:
+        url, own = target.base_url + wire.call.path, {}
+        content_type, body = openai.request(wire.call, target.model)
+    headers = {"content-type": content_type, "accept-encoding": "identity", **dict(target.headers), **own}
+    outgoing = Outgoing("POST", url, body, headers)
+    if wire.way and not findings.understands(target, wire.way):
+        return await upstreams.open_once(outgoing, target.timeouts)
     return await upstreams.open(outgoing, target.timeouts)
 
 

@@ -19,6 +19,8 @@ from accounts.keys import Caller
 from proxy import call as calls
 from proxy import compaction
 from proxy.call import LARGE_BYTES, Call, Fields, InvalidBody
+from proxy.elsewhere import Elsewhere
+from proxy.http import Request
 from proxy.responses import items
 from proxy.usage import estimate_input
 from threads import history
@@ -28,6 +30,7 @@ from threads.item_ids import new_id, uuid_of
 
 Item = dict[str, Any]
 
+_EFFORT, _SHOW = b"x-reasoning-effort", b"x-show-reasoning"
 # An upstream never hears of them; what else it does not get, its dialect leaves out.
 _OURS = frozenset({"previous_response_id", "conversation", "background"})
 # Items of these types bear an id wherever they are sent (OpenAI API reference, input items, 2026-11); a
@@ -91,7 +94,15 @@ def with_history(call: Call, before: Before, tenant_id: UUID) -> Call:
     whole = (*before.said, *before.given)
     sent = [_sent(item, tenant_id) for item in whole if _says_something(item)]
     fields["input"] = msgspec.Raw(msgspec.json.encode(sent))
-    return replace(call, fields=fields, input_tokens_estimate=estimate_input(msgspec.json.encode(fields)))
+    estimate = estimate_input(msgspec.json.encode(fields))
+    return replace(call, fields=fields, input_tokens_estimate=estimate, elsewhere=_elsewhere(before))
+
+
+def _elsewhere(before: Before) -> Elsewhere | None:
+    if not before.past.upstreams:
+        return None
+    fresh = len(items.messages_of([item for item in before.given if _says_something(item)]))
+    return Elsewhere(before.past.upstreams, before.past.end, fresh)
 
 
 async def _given(call: Call, caller: Caller) -> tuple[Item, ...]:
@@ -180,3 +191,11 @@ def end_user(call: Call) -> str:
     """Whom the caller says that it calls for; "" when it does not."""
     asked = call.asked or call.fields
     return calls.string(asked, "safety_identifier") or calls.string(asked, "user") or ""
+
+
+def with_wishes(call: Call, request: Request) -> Call:
+    """The call, with what its headers say of reasoning."""
+    headers = request.headers
+    if _EFFORT not in headers and _SHOW not in headers:
+        return call
+    return replace(call, wishes=(request.header(_EFFORT), request.header(_SHOW)))

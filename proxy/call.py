@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from proxy.audio import Form
+from proxy.elsewhere import Elsewhere
 from threads.metadata import InvalidMetadata, check_metadata
 
 MAX_DEPTH = 64
@@ -50,12 +51,23 @@ class Audio:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A caller's own key at the upstream, and the names that go with it; "" for what the operator's says."""
+
+    api_key: str = field(default="", repr=False)
+    project: str = ""
+    organization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What a caller asked for.
 
     `fields` are the top-level members of a JSON body, each as the bytes that came; empty for a form.
     `path` is the upstream's, below its base URL. `asked` are the members as the caller sent them, where an
-    answer repeats them; `kept` says that the answer is stored.
+    answer repeats them; `kept` says that the answer is stored. `wishes` are the headers about reasoning: how
+    much, and whether it is shown. `elsewhere` is what upstreams keep of the thread that it goes on with;
+    `account` is what a caller brings in place of the upstream's key.
     """
 
     endpoint: str
@@ -69,6 +81,9 @@ class Call:
     shows_usage: bool = False
     asked: Fields = field(default_factory=dict)
     kept: bool = False
+    wishes: tuple[str, str] = ("", "")
+    elsewhere: Elsewhere | None = None
+    account: Account | None = None
 
 
 def parse_fields(body: bytes) -> Fields:

@@ -19,10 +19,11 @@ from accounts import database
 from accounts.ids import created_at, uuid7
 from accounts.keys import Caller
 from proxy import call as calls
-from proxy import endings
+from proxy import elsewhere, endings
 from proxy.admission import Status, Ticket
-from proxy.before import end_user, known_id, new_item
+from proxy.before import end_user, known_id, new_item, with_wishes
 from proxy.call import Call, Fields, InvalidBody
+from proxy.elsewhere import Elsewhere, There
 from proxy.event_log import EventLog
 from proxy.fold import Fold
 from proxy.http import Header, Last, Reply, Request
@@ -55,6 +56,7 @@ class Named:
 
 async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> Turn:
     """A chat's turn. Raises InvalidBody, NotFound, DatabaseUnavailable."""
+    call = with_wishes(call, request)
     stores = calls.boolean(call.fields, "store")
     metadata = calls.metadata(call.fields) if stores else _loose_metadata(call.fields)
     thread = request.header(THREAD) or metadata.get("gptoss_thread_id", "")
@@ -113,7 +115,9 @@ def _continued(call: Call, past: Past, new: list[Message]) -> Call:
     instructions = [message for message in _messages(call.fields) if message.get("role") in _INSTRUCTS]
     whole = msgspec.json.encode([*instructions, *messages_of(said), *new])
     fields = {**call.fields, "messages": msgspec.Raw(whole)}
-    return replace(call, fields=fields, input_tokens_estimate=estimate_input(msgspec.json.encode(fields)))
+    estimate = estimate_input(msgspec.json.encode(fields))
+    there = Elsewhere(past.upstreams, past.end, len(new))
+    return replace(call, fields=fields, input_tokens_estimate=estimate, elsewhere=there)
 
 
 class ChatTurn(Turn):
@@ -153,19 +157,19 @@ class ChatTurn(Turn):
             return last
         try:
             completion = last.body if reply.status is None else self._fold.answer()
-            await asyncio.shield(database.run(self._store, ticket.id, completion))
+            await asyncio.shield(database.run(self._store, ticket.id, completion, ticket.ending.elsewhere))
         except (database.DatabaseUnavailable, NotFound, Garbled) as error:
             return endings.fail(error, ticket, reply)
         return last
 
-    def _store(self, call_id: UUID, completion: bytes) -> None:
+    def _store(self, call_id: UUID, completion: bytes, there: tuple[UUID, There] | None) -> None:
         """A database job."""
         if self._named is not None:
-            self._add_to_thread(self._named, completion)
+            self._add_to_thread(self._named, completion, elsewhere.kept(there))
         if self._metadata is not None:
             self._record(call_id, self._metadata, completion)
 
-    def _add_to_thread(self, named: Named, completion: bytes) -> None:
+    def _add_to_thread(self, named: Named, completion: bytes, there: dict[str, Any]) -> None:
         choices = msgspec.json.decode(completion)["choices"]
         asked = _spoken(self._messages) if named.past is None else _new(self._messages)
         said = [*asked, *(choice["message"] for choice in choices[:1])]
@@ -174,7 +178,7 @@ class ChatTurn(Turn):
         if named.past is None:
             conversations.create(tenant_id, id=named.thread_id, retention_days=kept_for, user=named.user)
         history.append_to_conversation(
-            tenant_id, named.thread_id, new, retention_days=kept_for, user=named.user
+            tenant_id, named.thread_id, new, retention_days=kept_for, user=named.user, elsewhere=there
         )
 
     def _record(self, call_id: UUID, metadata: dict[str, str], completion: bytes) -> None:

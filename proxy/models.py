@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from accounts.changes import AnnouncedModel
 from accounts.ids import uuid7
 from accounts.models import Tenant
+from proxy.reasoning import EFFORTS
 
 
 class Upstream(AnnouncedModel):
@@ -21,6 +22,8 @@ class Upstream(AnnouncedModel):
 
     class Dialect(models.TextChoices):
         OPENAI = "openai"
+        CHATKIT = "chatkit"
+        AI_SDK = "ai_sdk"
         DEMO = "demo"
 
     class Responses(models.TextChoices):
@@ -41,9 +44,20 @@ class Upstream(AnnouncedModel):
     dialect = models.CharField(max_length=16, choices=Dialect.choices, default=Dialect.OPENAI)
     base_url = models.CharField(max_length=500, blank=True, help_text="Such as https://api.openai.com/v1")
     sealed_api_key = models.BinaryField(null=True, blank=True, editable=False)
+    sealed_headers = models.BinaryField(null=True, blank=True, editable=False)
+    sealed_cookies = models.BinaryField(null=True, blank=True, editable=False)
     organization = models.CharField(max_length=100, blank=True)
     project = models.CharField(max_length=100, blank=True)
     responses = models.CharField(max_length=8, choices=Responses.choices, default=Responses.AUTO)
+    takes_caller_keys = models.BooleanField(
+        default=True, help_text="Whether a caller may bring an OpenAI key of their own (older paths)."
+    )
+    repeats_reasoning = models.BooleanField(
+        default=False, help_text="gpt-oss: give `reasoning_content` once more as `reasoning`."
+    )
+    session_prefix = models.CharField(
+        max_length=64, blank=True, help_text="ai_sdk: what the ids of its chats begin with."
+    )
     connect_timeout_seconds = models.FloatField(default=5, validators=[MinValueValidator(0.1)])
     first_byte_timeout_seconds = models.FloatField(default=600, validators=[MinValueValidator(0.1)])
     idle_timeout_seconds = models.FloatField(default=120, validators=[MinValueValidator(0.1)])
@@ -60,6 +74,12 @@ class Model(AnnouncedModel):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200, unique=True)
+    reasoning_effort = models.CharField(
+        max_length=8,
+        blank=True,
+        choices=[(effort, effort) for effort in EFFORTS],
+        help_text="Where a caller names none. A model that has one is treated as gpt-oss is.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ from proxy.attempts import connect
 from proxy.call import Call, NotOffered
 from proxy.endpoints.endpoint import Endpoint
 from proxy.event_log import EventLog
+from proxy.findings import Findings
 from proxy.following import Following
 from proxy.http import NOBODY, Last, Reply, Request, Watch
 from proxy.idempotency import Claim, claim_of
@@ -37,7 +38,6 @@ from proxy.routing import Plan, Routing
 from proxy.running import Running
 from proxy.turns import Turn
 from proxy.upstream import Upstreams
-from proxy.wires import Findings
 
 
 @dataclass(frozen=True, slots=True)

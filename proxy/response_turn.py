@@ -18,9 +18,9 @@ from accounts import database
 from accounts.ids import created_at
 from accounts.keys import Caller
 from proxy import call as calls
-from proxy import endings, sse
+from proxy import elsewhere, endings, sse
 from proxy.admission import Ticket
-from proxy.before import Before, Item, Local, end_user, look_back, new_item, with_history
+from proxy.before import Before, Item, Local, end_user, look_back, new_item, with_history, with_wishes
 from proxy.call import Call
 from proxy.event_log import EventLog
 from proxy.http import NOBODY, Last, Reply, Request
@@ -36,7 +36,7 @@ from threads.responses import Begun, Finished
 
 async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> Turn:
     """A Response's turn. Raises InvalidBody, PreviousResponseNotFound, NotFound, DatabaseUnavailable."""
-    return await take_locally(call, caller, log, Local())
+    return await take_locally(with_wishes(call, request), caller, log, Local())
 
 
 async def take_locally(call: Call, caller: Caller, log: EventLog, local: Local) -> Turn:
@@ -139,7 +139,8 @@ class ResponseTurn(Turn):
         Response is stored or not."""
         tenant_id, past = self._caller.tenant_id, self._before.past
         output = tuple(new_item(item, uuid_of(item["id"])) for item in ended.output)
-        finished = Finished(ended.body["status"], msgspec.json.encode(ended.body), output)
+        there = elsewhere.kept(ticket.ending.elsewhere)
+        finished = Finished(ended.body["status"], msgspec.json.encode(ended.body), output, there)
         if self._begun:
             return responses.finish(tenant_id, ticket.id, finished, ticket.worker_id)
         if self.stores:
@@ -147,7 +148,9 @@ class ResponseTurn(Turn):
         elif past.thread_id is not None and past.conversation and ended.continuable:
             said = (*map(new_item, self._before.given), *output)
             kept_for = self._caller.retention_days
-            history.append_to_conversation(tenant_id, past.thread_id, said, retention_days=kept_for)
+            history.append_to_conversation(
+                tenant_id, past.thread_id, said, retention_days=kept_for, elsewhere=there
+            )
         return True
 
     def _row(self, response_id: UUID, worker_id: UUID | None) -> Begun:

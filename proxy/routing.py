@@ -20,7 +20,7 @@ from django.db.models import Prefetch
 
 from accounts.keys import Caller
 from accounts.snapshot import Snapshot
-from proxy.addresses import is_link_local
+from proxy.addresses import NotSendable, cookies_in, headers_in, is_link_local
 from proxy.models import Model, Price, Route, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 from proxy.usage import Price as TokenPrice
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 COOLDOWN_SECONDS = 30.0
 MAX_COOLDOWN_SECONDS = 60.0
 FAILURES_TO_COOL = 3
+_SHORTEST_SECRET = 8
 
 
 class ModelNotFound(Exception):
@@ -55,7 +56,7 @@ class Target:
     """One upstream and the model's name there.
 
     `own` says that it is one tenant's alone. `headers` bear its key, `private` are words that no caller may
-    see (address, key); neither is printed.
+    see (address, key, cookies); neither is printed. `effort` is the model's where a caller names none.
     """
 
     upstream_id: UUID
@@ -68,6 +69,11 @@ class Target:
     timeouts: Timeouts
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     private: tuple[str, ...] = field(repr=False)
+    cookies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    effort: str = ""
+    session_prefix: str = ""
+    repeats_reasoning: bool = False
+    takes_caller_keys: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,17 +204,19 @@ def _candidate(route: Route) -> Candidate | None:
         logger.error("Upstream %s has a link-local address: it is not called.", route.upstream.name)
         return None
     try:
-        target = _target(route.upstream, route.upstream_model)
-    except SealBroken:
+        target = _target(route.upstream, route.upstream_model, route.model.reasoning_effort)
+    except (SealBroken, NotSendable):
         logger.error("The key of upstream %s cannot be opened: set it again.", route.upstream.name)
         return None
     return Candidate(target, route.upstream.tenant_id, route.priority, route.weight)
 
 
-def _target(upstream: Upstream, model: str) -> Target:
+def _target(upstream: Upstream, model: str, effort: str) -> Target:
     base_url = upstream.base_url.rstrip("/")
-    sealed = upstream.sealed_api_key
-    key = unseal(bytes(sealed), upstream_context(upstream)) if sealed is not None else ""
+    context = upstream_context(upstream)
+    key = _unsealed(upstream.sealed_api_key, context)
+    extra = headers_in(_unsealed(upstream.sealed_headers, context))
+    cookies = cookies_in(_unsealed(upstream.sealed_cookies, context))
     return Target(
         upstream_id=upstream.id,
         upstream=upstream.name,
@@ -223,16 +231,26 @@ def _target(upstream: Upstream, model: str) -> Target:
             upstream.idle_timeout_seconds,
             upstream.total_timeout_seconds,
         ),
-        headers=_headers(upstream, key),
-        private=_private(base_url, key),
+        headers=(*_headers(upstream, key), *extra, *_cookie(cookies)),
+        private=_private(base_url, key, [value for _, value in (*extra, *cookies)]),
+        cookies=cookies,
+        effort=effort,
+        session_prefix=upstream.session_prefix,
+        repeats_reasoning=upstream.repeats_reasoning,
+        takes_caller_keys=upstream.takes_caller_keys,
     )
 
 
-def _private(base_url: str, key: str) -> tuple[str, ...]:
-    """A host's name in one word, as containers have them, is left: it may be a word of any sentence."""
+def _unsealed(sealed: bytes | memoryview | None, context: bytes) -> str:
+    return unseal(bytes(sealed), context) if sealed is not None else ""
+
+
+def _private(base_url: str, key: str, secrets: Iterable[str]) -> tuple[str, ...]:
+    """A host's name in one word, as containers have them, is left: it may be a word of any sentence. So is a
+    short value of a header that an operator adds."""
     host = urlsplit(base_url).hostname or ""
     words = (base_url, urlsplit(base_url).netloc, host if "." in host or ":" in host else "", key)
-    return tuple(filter(None, words))
+    return (*filter(None, words), *(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET))
 
 
 def _headers(upstream: Upstream, key: str) -> tuple[tuple[str, str], ...]:
@@ -243,6 +261,10 @@ def _headers(upstream: Upstream, key: str) -> tuple[tuple[str, str], ...]:
         "openai-project": upstream.project,
     }
     return tuple((name, value) for name, value in given.items() if value)
+
+
+def _cookie(cookies: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return (("cookie", "; ".join(f"{name}={value}" for name, value in cookies)),) if cookies else ()
 
 
 def _prices() -> dict[str, tuple[tuple[datetime, TokenPrice], ...]]:

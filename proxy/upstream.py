@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -66,6 +67,11 @@ class Exchange:
         self.retry_after = self._text("retry-after") or None
         self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
 
+    @property
+    def set_cookies(self) -> list[str]:
+        """The `set-cookie` headers: what the upstream would have a browser keep."""
+        return self._response.headers.getall("set-cookie", [])
+
     def _text(self, name: str) -> str:
         """A header that goes on to the client; "" for one that is absent, or could not go into a header."""
         given = self._response.headers.get(name, "")
@@ -96,6 +102,27 @@ class Exchange:
             self._response.close()
 
 
+class Begun(Exchange):
+    """An answer of which the first piece has been read, to see what it is."""
+
+    def __init__(self, exchange: Exchange, first: bytes) -> None:
+        self.status, self.content_type = exchange.status, exchange.content_type
+        self.retry_after, self.encoded = exchange.retry_after, exchange.encoded
+        self._exchange = exchange
+        self._first = first
+
+    @property
+    def set_cookies(self) -> list[str]:
+        return self._exchange.set_cookies
+
+    async def read(self) -> bytes:
+        first, self._first = self._first, b""
+        return first or await self._exchange.read()
+
+    def close(self) -> None:
+        self._exchange.close()
+
+
 class LinkLocal(OSError):
     """The address is link-local: cloud metadata services live there."""
 
@@ -116,10 +143,14 @@ class Upstreams:
     """Connections to upstreams, kept and reused. Made on the loop that uses it; close it there."""
 
     def __init__(self, resolver: AbstractResolver | None = None) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_IDLE_CONNECTION_SECONDS, resolver=resolver or _Resolver()
-            ),
+        self._resolver = resolver
+        self._session = self._made(keepalive_timeout=_IDLE_CONNECTION_SECONDS)
+        self._once: aiohttp.ClientSession | None = None
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+
+    def _made(self, **connections: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, resolver=self._resolver or _Resolver(), **connections),
             timeout=aiohttp.ClientTimeout(),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -127,14 +158,22 @@ class Upstreams:
             skip_auto_headers=("accept-encoding", "user-agent"),
             max_field_size=32 * 1024,
         )
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
     async def open(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
         """Sends it and waits for the status. Raises Unreachable, ConnectTimeout, Silent."""
+        return await self._open(self._session, outgoing, timeouts)
+
+    async def open_once(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
+        """As `open`, on a connection that nobody else gets: a server may close it that stumbles over it."""
+        if self._once is None:
+            self._once = self._made(force_close=True)
+        return await self._open(self._once, outgoing, timeouts)
+
+    async def _open(self, session: aiohttp.ClientSession, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
         url = URL(outgoing.url)
         try:
             async with asyncio.timeout(timeouts.first_byte):
-                response = await self._session.request(
+                response = await session.request(
                     outgoing.method,
                     url,
                     data=outgoing.body,
@@ -158,3 +197,5 @@ class Upstreams:
 
     async def close(self) -> None:
         await self._session.close()
+        if self._once is not None:
+            await self._once.close()

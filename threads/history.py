@@ -13,7 +13,7 @@ parent, and a thread before its responses. Positions are never given out twice.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
@@ -101,12 +101,14 @@ class Past:
     """What a call goes on from: a thread up to the position `end`, and the items so far, oldest first.
 
     In a `conversation` the call's items are appended wherever it ends by then; else they come after `end`.
+    `upstreams` is what upstreams keep of the thread, by their ids, each with the `end` that it is good for.
     """
 
     thread_id: UUID | None = None
     end: int = 0
     items: tuple[StoredItem, ...] = ()
     conversation: bool = False
+    upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 NOTHING = Past()
@@ -163,7 +165,7 @@ def past_of_response(tenant_id: UUID, response_id: UUID) -> Past:
         if kept.thread is None:
             raise NotFound("response")
         items = _load(tenant_id, segments(kept.thread, kept.end))
-        return Past(kept.thread.id, kept.end, items)
+        return Past(kept.thread.id, kept.end, items, upstreams=kept.thread.upstreams)
 
 
 def past_of_conversation(tenant_id: UUID, thread_id: UUID, user: str | None = None) -> Past:
@@ -176,7 +178,7 @@ def past_of_conversation(tenant_id: UUID, thread_id: UUID, user: str | None = No
         if user is not None and thread.end_user not in ("", kept_text(user, LONGEST_USER)):
             raise NotFound("conversation")
         items = _load(tenant_id, segments(thread, thread.end))
-        return Past(thread.id, thread.end, items, conversation=True)
+        return Past(thread.id, thread.end, items, conversation=True, upstreams=thread.upstreams)
 
 
 def conversation(tenant_id: UUID, thread_id: UUID, *, lock: bool = False) -> Thread:
@@ -268,6 +270,7 @@ def append_to_conversation(
     retention_days: int | None,
     user: str = "",
     response_id: UUID | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> None:
     """Adds the items of a call that is itself not stored. Raises NotFound("conversation")."""
     with tenant_scope(tenant_id):
@@ -278,6 +281,7 @@ def append_to_conversation(
             user=user,
             response_id=response_id,
             expires_at=expiry(timezone.now(), retention_days),
+            elsewhere=elsewhere,
         )
 
 
@@ -288,10 +292,12 @@ def append(
     expires_at: datetime | None,
     user: str = "",
     response_id: UUID | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
 ) -> int:
     """Within the transaction that holds the thread's lock: the position of the first of them.
 
-    `expires_at` is when the thread goes, if it is a conversation that nobody uses until then.
+    `expires_at` is when the thread goes, if it is a conversation that nobody uses until then. `elsewhere` is
+    what upstreams now keep of all of it, by their ids.
     """
     first: int = thread.end
     Item.objects.bulk_create(
@@ -312,7 +318,12 @@ def append(
     thread.end_user = thread.end_user or kept_text(user, LONGEST_USER)
     thread.expires_at = expires_at if thread.conversation else None
     thread.used_at = timezone.now()
-    thread.save(update_fields=["end", "end_user", "expires_at", "used_at"])
+    changed = ["end", "end_user", "expires_at", "used_at"]
+    if elsewhere:
+        kept = {name: {**there, "end": thread.end} for name, there in elsewhere.items()}
+        thread.upstreams = {**thread.upstreams, **kept}
+        changed.append("upstreams")
+    thread.save(update_fields=changed)
     return first
 
 

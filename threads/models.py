@@ -55,6 +55,9 @@ class Thread(models.Model):
     lineage = models.JSONField(default=list, help_text="Pairs: a thread's id in hex, the end of its part.")
     start = models.PositiveIntegerField(default=0)
     end = models.PositiveIntegerField(default=0, help_text="The position of the next item.")
+    upstreams = models.JSONField(
+        default=dict, blank=True, help_text="What upstreams call it, by their ids; no client sees that."
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     used_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(null=True, editable=False, help_text="Of a conversation.")

@@ -82,11 +82,13 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a response ended, and what it answered; the items are kept if it is completed or incomplete."""
+    """How a response ended, and what it answered; the items are kept if it is completed or incomplete, and
+    with them what upstreams keep of the thread (threads/history.py)."""
 
     status: str
     body: bytes
     output: tuple[NewItem, ...] = ()
+    elsewhere: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ def _response(tenant_id: UUID, begun: Begun) -> StoredResponse:
 def _end(response: StoredResponse, finished: Finished, asked: tuple[NewItem, ...]) -> None:
     """Changes the response, and its thread. The response's row is locked, or not there yet."""
     if finished.status in CONTINUABLE:
-        _append(response, asked, finished.output)
+        _append(response, asked, finished)
         response.pending_input = ""
     else:
         response.pending_input = _pack(asked)
@@ -182,19 +184,20 @@ def _end(response: StoredResponse, finished: Finished, asked: tuple[NewItem, ...
     response.ended_at = timezone.now()
 
 
-def _append(response: StoredResponse, asked: tuple[NewItem, ...], output: tuple[NewItem, ...]) -> None:
+def _append(response: StoredResponse, asked: tuple[NewItem, ...], finished: Finished) -> None:
     past = Past(response.thread_id, response.end, conversation=response.in_conversation)
     thread = thread_after(response.tenant_id, past)
     kept_for = response.expires_at and response.expires_at - response.created_at
     response.input_start = append(
         thread,
-        (*asked, *output),
+        (*asked, *finished.output),
         user=response.end_user,
         response_id=response.id,
+        elsewhere=finished.elsewhere,
         expires_at=timezone.now() + kept_for if kept_for else None,
     )
     response.output_start = response.input_start + len(asked)
-    response.end = response.output_start + len(output)
+    response.end = response.output_start + len(finished.output)
     response.thread = thread
 
 

@@ -65,7 +65,7 @@ def answer_id(call: Call, request_id: str) -> str:
     return _PREFIXES.get(call.endpoint, "") + request_id
 
 
-def passage(call: Call, request_id: str) -> Passage:
+def passage(call: Call, request_id: str, content_type: str = "text/event-stream") -> Passage:
     """What a stream of this call goes through."""
     id_ = answer_id(call, request_id)
     if call.form is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from django.conf import settings
 
 from proxy import call
 from proxy.call import Call, Fields, InvalidBody
@@ -25,7 +26,7 @@ def _call(endpoint: str, path: str, body: bytes, fields: Fields) -> tuple[Call, 
     made = Call(
         endpoint=endpoint,
         path=path,
-        model=call.model_name(call.string(fields, "model")),
+        model=call.model_name(call.string(fields, "model"), settings.DEFAULT_MODEL),
         stream=call.boolean(fields, "stream"),
         fields=fields,
         input_tokens_estimate=estimate_input(body),

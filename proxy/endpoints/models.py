@@ -57,6 +57,6 @@ async def _listed(pattern: Pattern, caller: Caller) -> set[str]:
 
 
 async def _discover(target: Target) -> list[str]:
-    if target.dialect == "demo":
+    if target.dialect != "openai":
         return []
     return await discovery.discover(target.upstream_id, target.base_url, dict(target.headers))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.conf import settings
+
 from proxy import call
 from proxy.call import Call, Fields, InvalidBody
 from proxy.usage import estimate_input
@@ -42,7 +44,7 @@ def _call(endpoint: str, path: str, body: bytes, fields: Fields, *, stream: bool
     made = Call(
         endpoint=endpoint,
         path=path,
-        model=call.model_name(call.string(fields, "model")),
+        model=call.model_name(call.string(fields, "model"), settings.DEFAULT_MODEL),
         stream=stream,
         fields=fields,
         input_tokens_estimate=estimate_input(body),

@@ -67,7 +67,7 @@ def test_it_sends_no_key_to_an_address_it_was_not_given_for(admin_client: Client
     moved = FORM | {"base_url": "https://elsewhere.test/v1"}
     answer = admin_client.post(path_of(openai), moved)
     assert answer.status_code == 200
-    assert b"Give the key again" in answer.content
+    assert b"Give this again" in answer.content
     assert admin_client.post(path_of(openai), moved | {"api_key": "sk-other"}).status_code == 302
     assert key_of(openai) == "sk-other"
 

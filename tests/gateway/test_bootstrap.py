@@ -123,6 +123,40 @@ def test_it_claims_the_names_of_gpt_oss(settings: Settings) -> None:
     assert api_key_of("gpt-oss") is None
 
 
+def test_a_chatkit_server_has_the_names_that_no_compatible_server_has(settings: Settings) -> None:
+    settings.CHATKIT_BASE_URL = "http://127.0.0.1:9002"
+    settings.REASONING_EFFORT_DEFAULT = "High"
+    bootstrap()
+    assert routes_of("gpt-oss-20b") == routes_of("gpt-oss-120b") == ["chatkit"]
+    assert Upstream.objects.get(name="chatkit").dialect == "chatkit"
+    assert set(Model.objects.filter(name__startswith="gpt-oss").values_list("reasoning_effort")) == {
+        ("high",)
+    }
+
+
+def test_a_compatible_server_keeps_the_names_from_chatkit(settings: Settings) -> None:
+    settings.CHATKIT_BASE_URL = "http://127.0.0.1:9002"
+    settings.GPT_OSS_BASE_URL = "http://127.0.0.1:11434/v1"
+    bootstrap()
+    assert routes_of("gpt-oss-120b") == ["gpt-oss"]
+
+
+def test_an_ai_sdk_application_has_two_names_where_openai_is_not_there(settings: Settings) -> None:
+    settings.AI_SDK_URL = "http://127.0.0.1:3000/api/chat"
+    settings.VERCEL_SESSION_PREFIX = "ours"
+    bootstrap()
+    assert routes_of("gpt-4o") == routes_of("gpt-4o-mini") == ["ai-sdk"]
+    upstream = Upstream.objects.get(name="ai-sdk")
+    assert (upstream.base_url, upstream.session_prefix) == ("http://127.0.0.1:3000/api/chat", "ours")
+
+
+def test_it_refuses_an_effort_that_there_is_not(settings: Settings) -> None:
+    settings.CHATKIT_BASE_URL = "http://127.0.0.1:9002"
+    settings.REASONING_EFFORT_DEFAULT = "much"
+    with pytest.raises(Mistakes, match="REASONING_EFFORT_DEFAULT"):
+        bootstrap()
+
+
 def test_it_follows_the_environment_to_another_address_and_key(settings: Settings) -> None:
     settings.OPENAI_API_KEY = "sk-one"
     bootstrap()

@@ -142,10 +142,31 @@ modles: []
     ]
 
 
-@pytest.mark.parametrize("dialect", ["chatkit", "ai_sdk"])
-def test_it_refuses_a_dialect_that_comes_later(tmp_path: Path, dialect: str) -> None:
-    (sentence,) = mistakes_of(tmp_path, f"upstreams:\n  - name: x\n    dialect: {dialect}\n")
-    assert sentence.startswith("tollgate.yaml:3: upstreams[0].dialect:")
+def test_it_reads_the_headers_and_cookies_of_an_upstream(tmp_path: Path) -> None:
+    text = (
+        "upstreams:\n  - name: x\n    dialect: chatkit\n    headers: {X-House: red}\n"
+        "    cookies: {session: env:SESSION, user_id: u-1}\n"
+    )
+    (tmp_path / "tollgate.yaml").write_text(text)
+    (row,) = read(tmp_path / "tollgate.yaml", {"SESSION": "abc"})
+    assert row.values["headers"] == Secret("X-House: red")
+    assert row.values["cookies"] == Secret("session=abc\nuser_id=u-1")
+    assert "abc" not in str(row)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("headers: {Host: example.com}", "must not set host"),
+        ("headers: {'X Y': z}", "must be lines such as 'X-Name: value', in printable ASCII"),
+        ('headers: {X-Y: "a\\nb"}', "must be one line"),
+        ("cookies: {a: 'b;c'}", "must be lines such as 'name=value', in printable ASCII without ; and ,"),
+        ("cookies: [a]", "must be a mapping of names to texts"),
+    ],
+)
+def test_it_refuses_headers_and_cookies_that_cannot_be_sent(tmp_path: Path, line: str, sentence: str) -> None:
+    (told,) = mistakes_of(tmp_path, f"upstreams:\n  - name: x\n    dialect: chatkit\n    {line}\n")
+    assert told.endswith(sentence)
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,6 @@ def test_it_starts_again_quickly_with_the_same_key_and_prints_it_no_more(start_g
     assert httpx.get(f"{gateway.url}/v1/models", headers=headers, trust_env=False).status_code == 200
 
 
-def test_it_says_which_variables_have_no_effect_yet(start_gateway: StartGateway) -> None:
-    gateway = start_gateway(CHATKIT_BASE_URL="http://127.0.0.1:1")
-    assert "CHATKIT_BASE_URL is set, and has no effect" in gateway.log()
-
-
 def test_it_sets_up_and_does_not_serve(gateway: Gateway) -> None:
     assert "Tollgate is set up." in gateway.manage("quickstart", "--no-serve")
 

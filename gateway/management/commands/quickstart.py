@@ -41,8 +41,6 @@ class Command(BaseCommand):
 
     def handle(self, *, no_serve: bool, **_: Any) -> None:
         _check_machine()
-        for name in settings.WITHOUT_EFFECT:
-            logger.warning("%s is set, and has no effect in this version", name)
         try:
             outcome = bootstrap()
         except Mistakes as mistakes:

@@ -15,6 +15,7 @@ from proxy import wires
 from proxy.before import Before, with_history
 from proxy.call import Call, Fields, InvalidBody, NotOffered
 from proxy.dialects import openai
+from proxy.findings import Findings, Tried
 from proxy.responses.fields import CHAT_ONLY, FIELDS, Treatment
 from proxy.responses.items import input_items
 from proxy.responses.to_chat import MAPPINGS, to_chat
@@ -105,7 +106,7 @@ def native(asked: Document, *, stored: bool = False, own: bool = False) -> Docum
     stateless = with_history(call, before, uuid7())
     timeouts = Timeouts(1.0, 1.0, 1.0, 1.0)
     target = Target(uuid7(), "a", "openai", "", "m", "native", own, timeouts, (), ())
-    wire = wires.speak(stateless, target, uuid7().hex, wires.Findings())
+    wire = wires.speak(stateless, target, uuid7().hex, Findings(), Tried())
     sent: Document = json.loads(openai.request(wire.call, json.loads(bytes(given["model"])))[1])
     return sent
 

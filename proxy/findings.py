@@ -1,0 +1,142 @@
+"""One call as one target gets it, and what calls have shown of targets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from proxy.admission import Ending
+from proxy.call import Call
+from proxy.dialects.openai import Whole
+from proxy.dialects.outbound import Outbound
+from proxy.passage import Passage
+from proxy.reported import UpstreamReported
+from proxy.routing import Target
+from proxy.upstream import Exchange
+
+COUNTS = "responses.input_tokens"
+ENCRYPTED = "reasoning.encrypted_content"
+# Reasoning that is not encrypted, as the servers of open models have it; OpenAI takes none (2026-11).
+OPEN_REASONING = "open reasoning"
+# The same in a chat's messages: Groq refuses `reasoning_content` there (2026-11).
+CHAT_REASONING = "reasoning in messages"
+# A thread that the upstream is thought to keep.
+THREAD = "thread"
+
+FOUND_FOR_SECONDS = 3600.0
+EVENTS = frozenset({"text/event-stream"})
+# What servers answer on a path that they do not have (vLLM, Ollama, llama.cpp, gateways; 2026-11).
+_NO_SUCH_PATH = frozenset({404, 405, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One call as one target gets it. `call` is in the target's language; `outbound` is the request itself,
+    where that language is not OpenAI's.
+
+    `passage` reads a stream of a content type, one of `streams`; `whole` reads an answer in one piece, None
+    where the target always answers in a stream. `here` answers in place of a target that cannot. `ended` is
+    told of a stream that was read, however it ended.
+
+    Of a dialect with generations, `way` is the one spoken, and `misunderstood` are the statuses with which a
+    server of another one may answer. `continues` says that it is a thread that the upstream should have.
+    """
+
+    call: Call
+    passage: Callable[[str], Passage]
+    whole: Callable[[str, bytes], Whole] | None
+    here: Callable[[], Exchange] | None = None
+    asks_encrypted: bool = False
+    tells_reasoning: str = ""
+    outbound: Outbound | None = None
+    streams: frozenset[str] = EVENTS
+    ended: Callable[[Ending, Exchange], None] | None = None
+    way: str = ""
+    misunderstood: frozenset[int] = frozenset()
+    continues: bool = False
+
+
+@dataclass(slots=True)
+class Tried:
+    """What one call has tried at one target, in vain: ways of asking it, THREAD among them; and what was
+    said to the first."""
+
+    ways: set[str] = field(default_factory=set)
+    first: UpstreamReported | None = None
+
+
+class Findings:
+    """What calls have shown of upstreams, believed for an hour."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until: dict[Hashable, float] = {}
+
+    def lacks(self, target: Target, what: str) -> bool:
+        """Whether the upstream was found not to have `what`, a path or a member of `include`."""
+        return self._until.get(_key(target, what), 0.0) > self._clock()
+
+    def chat_only(self, target: Target) -> bool:
+        """Whether Responses go to this target as chats."""
+        if target.dialect != "openai" or target.responses == "chat":
+            return True
+        return target.responses == "auto" and self.lacks(target, "/responses")
+
+    def way(self, target: Target, ways: tuple[str, ...], tried: Tried) -> str:
+        """Which of the ways to ask: the one that was understood before, else the first not tried yet."""
+        left = [way for way in ways if way not in tried.ways] or list(ways)
+        return next((way for way in left if self.understands(target, way)), left[0])
+
+    def understands(self, target: Target, way: str) -> bool:
+        """Whether the upstream was found to understand that way of asking."""
+        return self._until.get(_understood(target, way), 0.0) > self._clock()
+
+    def taken(self, wire: Wire, target: Target) -> None:
+        """The target took the call: it understands the way in which it was asked."""
+        if wire.way:
+            self._until[_understood(target, wire.way)] = self._clock() + FOUND_FOR_SECONDS
+
+    def learn(self, wire: Wire, target: Target, refusal: UpstreamReported, tried: Tried) -> bool:
+        """Whether a refusal says what the upstream lacks, so that the call is worth putting another way."""
+        what = _lacking(wire, target, refusal)
+        if what is not None:
+            self._until[_key(target, what)] = self._clock() + FOUND_FOR_SECONDS
+            return True
+        if wire.continues and 400 <= (refusal.status or 0) < 500 and refusal.status != 429:
+            tried.ways.add(THREAD)
+            return True
+        if refusal.status not in wire.misunderstood or self.understands(target, wire.way) or tried.first:
+            return False
+        tried.ways.add(wire.way)
+        tried.first = refusal
+        return True
+
+
+def _understood(target: Target, way: str) -> Hashable:
+    return target.upstream_id, "understands", way
+
+
+def _key(target: Target, what: str) -> Hashable:
+    """What paths there are is the upstream's; what becomes of reasoning, the model's."""
+    return target.upstream_id, what, "" if what.startswith("/") else target.model
+
+
+def _lacking(wire: Wire, target: Target, refusal: UpstreamReported) -> str | None:
+    if wire.outbound is not None:
+        return None
+    path = wire.call.path
+    if refusal.status in _NO_SUCH_PATH and not _is_about_the_model(refusal):
+        if path == "/responses" and target.responses == "auto":
+            return path
+        return path if wire.call.endpoint == COUNTS else None
+    told = f"{refusal.error.get('message')} {refusal.error.get('param')}"
+    if wire.asks_encrypted and refusal.status == 400 and ("ncrypted" in told or "include" in told):
+        return ENCRYPTED
+    if wire.tells_reasoning and refusal.status in (400, 404, 422) and ("reasoning" in told or "rs_" in told):
+        return wire.tells_reasoning
+    return None
+
+
+def _is_about_the_model(refusal: UpstreamReported) -> bool:
+    return refusal.error.get("code") == "model_not_found" or refusal.error.get("param") == "model"
