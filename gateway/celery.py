@@ -107,9 +107,16 @@ def _tell() -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def open_workshop(sender: Any, **_: object) -> None:
-    """A worker that takes from the queue of responses makes them, from its start on."""
-    if BACKGROUND in sender.app.amqp.queues.consume_from:
-        workshop.open()
+    """A worker that takes from the queue of responses makes them, from its start on.
+
+    Not one that forks: a copy of a process with threads may hang on what they held at that moment.
+    """
+    if BACKGROUND not in sender.app.amqp.queues.consume_from:
+        return
+    if "prefork" in type(sender.pool).__module__:
+        logger.error("Responses are made by workers with --pool threads only: this one makes none.")
+        return
+    workshop.open()
 
 
 @worker_shutdown.connect  # type: ignore[untyped-decorator]

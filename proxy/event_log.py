@@ -39,7 +39,8 @@ MAX_NUMBER = 2**53
 Alive = Callable[[], Awaitable[bool]]
 
 # A quote inside a JSON string is escaped, so that this is a member's name wherever it stands.
-_NUMBER = re.compile(rb'"sequence_number": ?(\d{1,16})')
+_NAME = b'"sequence_number"'
+_NUMBER = re.compile(_NAME + rb": ?(\d{1,16})")
 
 
 class LogUnavailable(Exception):
@@ -128,6 +129,8 @@ def _number(event: bytes) -> int | None:
 
 def last_number(events: bytes) -> int | None:
     """The number of the last event that has one."""
+    if events.count(_NAME) == events.count(b"\n\n") and (last := _NUMBER.match(events, events.rfind(_NAME))):
+        return int(last[1])
     return next((number for number in reversed(numbers(events)) if number is not None), None)
 
 

@@ -22,12 +22,14 @@ OPTIONS = {
 
 
 @contextmanager
-def celery(gateway: Gateway, *roles: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+def celery(
+    gateway: Gateway, *roles: str, more: tuple[str, ...] = ()
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The processes of these roles, one each."""
     processes = []
     for role in roles:
         with open(gateway.folder / f"celery-{role}", "wb") as log:
-            command = [sys.executable, "-m", "celery", "-A", "gateway", role, *OPTIONS[role]]
+            command = [sys.executable, "-m", "celery", "-A", "gateway", role, *OPTIONS[role], *more]
             processes.append(
                 subprocess.Popen(command, cwd=PROJECT, env=gateway.environment, stdout=log, stderr=log)
             )
@@ -74,6 +76,15 @@ def test_it_is_told_of_a_response_that_waits(start_gateway: StartGateway) -> Non
         made = "SELECT r.status FROM threads_storedresponse r JOIN proxy_worker w ON w.id = r.worker_id"
         finished = f"{made} WHERE r.status = 'completed' AND w.kind = 'worker'"
         until(lambda: gateway.query(finished), what="a response made in Celery")
+
+
+@pytest.mark.redis
+def test_a_worker_that_forks_makes_no_responses(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    with celery(gateway, "worker", more=("--pool", "prefork")):
+        log = gateway.folder / "celery-worker"
+        until(lambda: "with --pool threads only" in log.read_text(), seconds=40, what="its complaint")
+    assert gateway.query("SELECT id FROM proxy_worker WHERE kind = 'worker'") == []
 
 
 def test_it_says_that_it_needs_redis() -> None:
