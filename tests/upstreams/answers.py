@@ -62,27 +62,67 @@ def _with_usage(document: Document, behaviour: Behaviour) -> Document:
     return document | {"usage": None if behaviour.usage == "null" else chat_usage(behaviour)}
 
 
-def chat(model: str, behaviour: Behaviour) -> Document:
-    message: Document = {"role": "assistant", "content": "".join(words(behaviour, model)), "refusal": None}
+def chat(model: str, behaviour: Behaviour, request: Document) -> Document:
+    said, calls = _said(model, behaviour, request), _calls(behaviour, request)
+    message: Document = {"role": "assistant", "content": None if calls else "".join(said), "refusal": None}
+    if calls:
+        message["tool_calls"] = calls
     if behaviour.reasoning:
         message[behaviour.reasoning] = "Let me think."
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(behaviour, calls)}
     document = {"id": "chatcmpl-upstream1", "object": "chat.completion", "choices": [choice]}
     return _with_usage(_signed(document, model, behaviour), behaviour)
 
 
 def chat_events(model: str, behaviour: Behaviour, request: Document) -> list[Document]:
-    """Role, reasoning where wanted, one event a word, the finish, the usage where wanted."""
-    first: Document = {"role": "assistant", "content": None if behaviour.null_first else ""}
+    """Role, reasoning where wanted, one event a word or two a call, the finish, the usage where wanted."""
+    calls = _calls(behaviour, request)
+    first: Document = {"role": "assistant", "content": None if behaviour.null_first or calls else ""}
     deltas = [first]
     if behaviour.reasoning:
         deltas += [{behaviour.reasoning: "Let me "}, {behaviour.reasoning: "think."}]
-    deltas += [{"content": word} for word in words(behaviour, model)]
+    deltas += _call_deltas(calls)
+    deltas += [] if calls else [{"content": word} for word in _said(model, behaviour, request)]
     choices: list[Document] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    choices.append({"index": 0, "delta": {}, "finish_reason": _finish(behaviour, calls)})
     shape = {"id": "chatcmpl-upstream1", "object": "chat.completion.chunk"}
     events = [_signed(shape | {"choices": [choice]}, model, behaviour) for choice in choices]
     return _ended_with_usage(events, behaviour, request)
+
+
+def _said(model: str, behaviour: Behaviour, request: Document) -> list[str]:
+    format_ = request.get("response_format") or {}
+    return spoken(model, behaviour, (format_.get("json_schema") or {}).get("schema"))
+
+
+def _finish(behaviour: Behaviour, calls: list[Document]) -> str:
+    return "length" if behaviour.ends == "incomplete" else "tool_calls" if calls else "stop"
+
+
+def _calls(behaviour: Behaviour, request: Document) -> list[Document]:
+    """A call of every function, where calls are wanted and the newest message is not a result."""
+    messages = request.get("messages") or []
+    if not behaviour.tools or (messages and messages[-1].get("role") == "tool"):
+        return []
+    answered = sum(message.get("role") == "tool" for message in messages)
+    functions = [tool["function"] for tool in request.get("tools") or [] if tool.get("type") == "function"]
+    return [
+        {
+            "id": f"call_{answered + number}",
+            "type": "function",
+            "function": {"name": function["name"], "arguments": sample(function.get("parameters"))},
+        }
+        for number, function in enumerate(functions, start=1)
+    ]
+
+
+def _call_deltas(calls: list[Document]) -> list[Document]:
+    pieces = []
+    for index, call in enumerate(calls):
+        begun = {"name": call["function"]["name"], "arguments": ""}
+        pieces.append({**call, "index": index, "function": begun})
+        pieces.append({"index": index, "function": {"arguments": call["function"]["arguments"]}})
+    return [{"tool_calls": [piece]} for piece in pieces]
 
 
 def completion(model: str, behaviour: Behaviour) -> Document:
@@ -151,75 +191,19 @@ def transcription(behaviour: Behaviour, response_format: str) -> tuple[str, byte
     return "application/json", encode(document, behaviour)
 
 
-def response(model: str, behaviour: Behaviour, *, status: str = "completed") -> Document:
-    """A Responses object, in the shape of OpenAI's reference of 2026-11."""
-    done = status == "completed"
-    output = behaviour.words + behaviour.reasoning_tokens
-    usage = {
-        "input_tokens": behaviour.prompt,
-        "input_tokens_details": {"cached_tokens": behaviour.cached},
-        "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": behaviour.reasoning_tokens},
-        "total_tokens": behaviour.prompt + output,
-    }
-    text = "".join(words(behaviour, model))
-    document: Document = {
-        "id": "resp_upstream1",
-        "object": "response",
-        "created_at": CREATED,
-        "status": status,
-        "error": None,
-        "incomplete_details": None,
-        "instructions": None,
-        "metadata": {},
-        "model": PATH if behaviour.private else model,
-        "output": [message(text, "completed")] if done else [],
-        "parallel_tool_calls": True,
-        "temperature": 1.0,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
-        "usage": usage if done and behaviour.usage != "missing" else None,
-    }
-    return document | PRIVATE if behaviour.private else document
+def sample(schema: Document | None) -> str:
+    """JSON with something for each property of an object's schema."""
+    made = {"string": "word", "integer": 7, "number": 0.5, "boolean": True, "array": [], "object": {}}
+    properties = (schema or {}).get("properties") or {}
+    return json.dumps({name: made.get(each.get("type")) for name, each in properties.items()})
 
 
-def message(text: str | None, status: str) -> Document:
-    content = [] if text is None else [part(text)]
-    return {
-        "id": "msg_upstream1",
-        "type": "message",
-        "status": status,
-        "role": "assistant",
-        "content": content,
-    }
-
-
-def part(text: str) -> Document:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def response_events(model: str, behaviour: Behaviour) -> list[Document]:
-    """The event sequence of one message of text, from response.created to response.completed."""
-    place = {"item_id": "msg_upstream1", "output_index": 0, "content_index": 0}
-    text = "".join(words(behaviour, model))
-    begun = response(model, behaviour, status="in_progress")
-    deltas = [
-        place | {"type": "response.output_text.delta", "delta": word, "logprobs": []}
-        for word in words(behaviour, model)
-    ]
-    events: list[Document] = [
-        {"type": "response.created", "response": begun},
-        {"type": "response.in_progress", "response": begun},
-        {"type": "response.output_item.added", "output_index": 0, "item": message(None, "in_progress")},
-        place | {"type": "response.content_part.added", "part": part("")},
-        *deltas,
-        place | {"type": "response.output_text.done", "text": text, "logprobs": []},
-        place | {"type": "response.content_part.done", "part": part(text)},
-        {"type": "response.output_item.done", "output_index": 0, "item": message(text, "completed")},
-        {"type": "response.completed", "response": response(model, behaviour)},
-    ]
-    return [event | {"sequence_number": number} for number, event in enumerate(events)]
+def spoken(model: str, behaviour: Behaviour, schema: Document | None) -> list[str]:
+    """The words of an answer; where it has to keep to a schema, JSON in two pieces."""
+    if not behaviour.schema or schema is None:
+        return words(behaviour, model)
+    said = sample(schema)
+    return [said[: len(said) // 2], said[len(said) // 2 :]]
 
 
 def models(names: list[str]) -> Document:

@@ -36,7 +36,14 @@ class Behaviour:
     cached: int = 3  # usage: of which cached
     reasoning_tokens: int = 0  # usage: of the output tokens
     usage: str = "own_chunk"  # own_chunk (when asked) | always | last_choice | missing | null
-    reasoning: str = ""  # thinks first, in a field of this name: reasoning | reasoning_content
+    reasoning: str = ""  # thinks first: in a chat's field of this name; responses: "content" or as a summary
+    tools: bool = False  # calls every tool that it is given, until the newest of the input is a result
+    schema: bool = False  # keeps to the JSON schema that it is given
+    ends: str = ""  # failed | incomplete | error: how a response ends; a chat knows incomplete only
+    noencrypted: bool = False  # responses: refuses to encrypt its reasoning
+    chatonly: int = 0  # answers this status on /responses: 404 | 405 | 501
+    counts: bool = False  # has /responses/input_tokens
+    sparse: bool = False  # responses: leaves out what llama.cpp does, and the output in the end
     private: bool = False  # model is a file's path; timings, token_ids, kv_transfer_params are in the answer
     spaces: bool = False  # JSON as `"id": "x"`
     escaped: bool = False  # the words hold quotes, backslashes, line separators and the model's own name

@@ -27,7 +27,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from tests.deadline import until
-from tests.upstreams import answers
+from tests.upstreams import answers, responses
 from tests.upstreams.behaviour import Behaviour, parse
 
 LARGEST_BODY_BYTES = 64 * 1024 * 1024
@@ -229,19 +229,28 @@ async def say(writer: Writer, path: str, model: str, behaviour: Behaviour) -> we
     request = writer.call.document
     if behaviour.garbage:
         return await writer.whole("text/html", b"<html>This is not what you asked for.</html>")
+    if path.startswith("/responses") and behaviour.chatonly:
+        return json_response(behaviour.chatonly, {"detail": "Not Found"})
+    if path == "/responses" and behaviour.ends == "error" and not request.get("stream"):
+        broken = answers.error_object("The upstream broke down.", "scripted_breakdown")
+        return json_response(500, {"error": broken})
+    if path == "/responses" and (refused := responses.refusal(request, behaviour)):
+        return json_response(*refused)
     if path.startswith("/audio/"):
         form = request.get("response_format", "json")
         return await writer.whole(*answers.transcription(behaviour, form))
     if request.get("stream"):
         return await say_stream(writer, path, model, behaviour)
     if path == "/chat/completions":
-        document = answers.chat(model, behaviour)
+        document = answers.chat(model, behaviour, request)
     elif path == "/completions":
         document = answers.completion(model, behaviour)
     elif path == "/embeddings":
         document = answers.embeddings(model, behaviour, request)
     elif path == "/responses":
-        document = answers.response(model, behaviour)
+        document = responses.response(model, behaviour, request)
+    elif path == "/responses/input_tokens" and behaviour.counts:
+        document = responses.counted(behaviour)
     else:
         return json_response(404, {"detail": "Not Found"})
     return await writer.whole("application/json", answers.encode(document, behaviour))
@@ -249,7 +258,7 @@ async def say(writer: Writer, path: str, model: str, behaviour: Behaviour) -> we
 
 async def say_stream(writer: Writer, path: str, model: str, behaviour: Behaviour) -> web.StreamResponse:
     if path == "/responses":
-        events = answers.response_events(model, behaviour)
+        events = responses.events(model, behaviour, writer.call.document)
         return await writer.stream(
             [(event["type"], answers.encode(event, behaviour)) for event in events], b""
         )
