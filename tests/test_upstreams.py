@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import httpx
 import pytest
@@ -48,6 +49,41 @@ def test_it_streams_responses_as_the_official_client_expects(upstream: ScriptedU
     ):
         final = stream.get_final_response()
     assert final.output_text == "w1 w2 w3 w4 w5"
+
+
+def responses(upstream: ScriptedUpstream, model: str, path: str = "", **members: object) -> httpx.Response:
+    document = {"model": model, "input": "Hello", **members}
+    return httpx.post(f"{upstream.url}/responses{path}", json=document, timeout=10, trust_env=False)
+
+
+def test_it_keeps_nothing_to_refer_to(upstream: ScriptedUpstream) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    assert responses(upstream, "gpt-test", input=[thought]).status_code == 404
+    assert responses(upstream, "gpt-test", previous_response_id="resp_1").status_code == 404
+    assert responses(upstream, "gpt-test", input=[thought | {"encrypted_content": "g"}]).status_code == 200
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_it_only_chats_where_that_is_named(upstream: ScriptedUpstream, status: int) -> None:
+    assert responses(upstream, f"gpt-test+chatonly={status}").status_code == status
+    assert chat(upstream, f"gpt-test+chatonly={status}").status_code == 200
+
+
+def test_it_counts_where_that_is_named(upstream: ScriptedUpstream) -> None:
+    assert responses(upstream, "gpt-test", "/input_tokens").status_code == 404
+    assert responses(upstream, "gpt-test+counts", "/input_tokens").json()["input_tokens"] == 11
+
+
+def test_it_calls_tools_until_it_has_a_result(upstream: ScriptedUpstream) -> None:
+    tool: Any = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    messages: Any = [{"role": "user", "content": "Look."}]
+    with OpenAI(api_key="any", base_url=upstream.url, max_retries=0) as client:
+        asked: Any = {"model": "gpt-test+tools", "messages": messages, "tools": [tool]}
+        with client.chat.completions.stream(**asked) as stream:
+            message = stream.get_final_completion().choices[0].message
+        assert message.tool_calls
+        messages += [message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "far"}]
+        assert client.chat.completions.create(**asked).choices[0].message.content == "w1 w2 w3 w4 w5"
 
 
 def test_it_breaks_off_after_the_event_named(upstream: ScriptedUpstream) -> None:
