@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from proxy import call, sse
-from proxy.call import InvalidBody
+from proxy.call import InvalidBody, NotOffered
 
 CREATE = "response.create"
 # What a client says to tell that it has read a Response (Codex 0.130); nothing follows from it.
@@ -19,6 +19,8 @@ PROCESSED = "response.processed"
 
 # Members of a create request over HTTP that have no place in an event.
 _OF_HTTP = ("stream", "stream_options", "background")
+# And what an event has that such a request has not.
+_OF_EVENTS = ("type", "generate")
 _TRUE = msgspec.Raw(b"true")
 
 # Refusals whose status over a WebSocket is not that over HTTP.
@@ -29,7 +31,7 @@ _TOLD_PREFIX = b"x-ratelimit-"
 
 def create_body(event: bytes, tolerated: Iterable[str] = ()) -> bytes:
     """The body of the streamed create request that a client's event stands for; members that have no place
-    there are dropped where they are `tolerated`. Raises InvalidBody.
+    in an event are dropped where they are `tolerated`. Raises InvalidBody, NotOffered.
     """
     fields = call.parse_fields(event)
     kind = call.string(fields, "type") or ""
@@ -39,13 +41,23 @@ def create_body(event: bytes, tolerated: Iterable[str] = ()) -> bytes:
         value = bytes(fields.pop(name, b"null"))
         if value != b"null" and name not in tolerated:
             raise InvalidBody(f"'{name}' has no place in an event: it belongs to a request over HTTP.", name)
-    del fields["type"]
+    if bytes(fields.pop("stream_id", b"null")) != b"null":
+        raise NotOffered("A connection has one stream here: leave 'stream_id' out.", "stream_id")
+    for name in _OF_EVENTS:
+        fields.pop(name, None)
     fields["stream"] = _TRUE
     return msgspec.json.encode(fields)
 
 
+def is_warm_up(event: bytes) -> bool:
+    """Whether a Response is only to be prepared, and nothing is to be said in it. Raises InvalidBody."""
+    return b'"generate"' in event and not call.boolean(call.parse_fields(event), "generate", default=True)
+
+
 def is_notice(event: bytes) -> bool:
     """Whether a client only tells something, and waits for no answer."""
+    if PROCESSED.encode() not in event:
+        return False
     try:
         return call.string(call.parse_fields(event), "type") == PROCESSED
     except InvalidBody:

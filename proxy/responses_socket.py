@@ -12,6 +12,7 @@ What waits then is not answered.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -37,6 +38,9 @@ from proxy.intake import NoCredential, TooMuchAtOnce, header_credential, one_cre
 from proxy.memory import Memory
 from proxy.response_turn import take_locally
 from proxy.turns import Turn
+from proxy.warm_up import warm_up
+
+logger = logging.getLogger(__name__)
 
 LIFETIME_SECONDS = 3600.0
 MAX_WAITING = 16
@@ -208,12 +212,11 @@ class Session:
         self._goodbye: Goodbye | None = None
         self._turn_id: UUID | None = None
 
-    async def check_key(self) -> None:
-        """Raises InvalidCredential, NoCredential, DatabaseUnavailable."""
+    async def check_key(self) -> Caller:
+        """Who calls. Raises InvalidCredential, NoCredential, DatabaseUnavailable."""
         if self._credential is None:
-            await PLANE.relay.without_credential()
-        else:
-            await PLANE.relay.keys.authenticate(self._credential)
+            return await PLANE.relay.without_credential()
+        return await PLANE.relay.keys.authenticate(self._credential)
 
     def begin(self, lifetime_seconds: float) -> None:
         """It is open: takes turns from now on."""
@@ -221,6 +224,8 @@ class Session:
 
     async def take(self, event: str | None) -> None:
         """One more event of the client's, answered when those before it are; None for one that is no text."""
+        if self._goodbye is not None:
+            return
         try:
             if event is None:
                 raise InvalidBody("An event is a text message.")
@@ -297,21 +302,29 @@ class Session:
         finally:
             if turn.cancel():  # it has not ended: the server stops
                 await asyncio.wait([turn])
-        if not turn.cancelled():
-            turn.result()
+        if not turn.cancelled() and (error := turn.exception()) is not None:
+            logger.error("A turn failed in a way that nobody expected.", exc_info=error)
+            self._end(_BROKEN)
 
     async def _turn(self, event: bytes) -> None:
         outlet = _Outlet(self._say)
         request = Request(self._scope, self._body(event), settings.TRUSTED_PROXIES)
         reply = Reply(request, outlet)
         self._turn_id = request.id
-        await told(PLANE.relay.answer(self._endpoint, request, reply), request, reply)
+        await told(self._reply(event, request, reply), request, reply)
         if self._memory.is_named_in(event):  # still, so nothing whole went on from it
             self._memory.forget()
         if outlet.status == 401:
             self._end(Goodbye(_PRIVATE + 401))
         elif not (outlet.ended or self._left.is_set()):
             self._end(_BROKEN)
+
+    async def _reply(self, event: bytes, request: Request, reply: Reply) -> None:
+        if not frames.is_warm_up(event):
+            return await PLANE.relay.answer(self._endpoint, request, reply)
+        caller = await self.check_key()
+        call, _ = await self._endpoint.understand(event, "")
+        await warm_up(PLANE.relay, call, caller, request, reply, self._memory)
 
     def _body(self, event: bytes) -> Receive:
         """What a request over HTTP would receive: its body, and in the end that the client has left."""
@@ -357,9 +370,11 @@ class Session:
         """As `check_key`, until the database can tell."""
         while True:
             try:
-                return await self.check_key()
+                await self.check_key()
             except DatabaseUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _say(self, text: str) -> None:
         """One message, if there is somebody to read it; waits for a client that is slow to."""

@@ -174,6 +174,7 @@ def test_more_than_wait_are_refused_and_the_others_are_answered(
         ('{"type": "response.create", "model": "gpt-test", "stream": false}', "stream"),
         ('{"type": "response.create", "model": "gpt-test", "stream_options": {}}', "stream_options"),
         ('{"type": "response.create", "model": "gpt-test", "background": true}', "background"),
+        ('{"type": "response.create", "model": "gpt-test", "stream_id": "main"}', "stream_id"),
         (b"{}", None),
     ],
 )
