@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+
+INSTALL_NODE = "apt-get install nodejs npm   (or: brew install node)"
+INSTALL_SECONDS = 50
 
 
 def need(program: str, install: str) -> Path:
@@ -14,3 +18,20 @@ def need(program: str, install: str) -> Path:
     if found is None:
         pytest.skip(f"{program} is missing: {install}")
     return Path(found)
+
+
+def node(folder: Path) -> Path:
+    """Where Node.js is, once what the folder's package-lock.json names is installed in it. Skips the test
+    where there is no Node.js, or where the packages are not there and cannot be had."""
+    program, npm = need("node", INSTALL_NODE), need("npm", INSTALL_NODE)
+    locked, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
+        return program
+    command = [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    try:
+        ended = subprocess.run(command, cwd=folder, capture_output=True, timeout=INSTALL_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm takes too long; try: cd {folder} && npm ci")
+    if ended.returncode:
+        pytest.skip(f"npm fails; try: cd {folder} && npm ci")
+    return program

@@ -9,15 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.deadline import until
-from tests.machine import need
+from tests.machine import node
 from tests.services import free_port
 
 AI_SDK = Path(__file__).with_name("ai_sdk")
-INSTALL_SECONDS = 50
-INSTALL_NODE = "apt-get install nodejs npm   (or: brew install node)"
 
 
 @contextmanager
@@ -54,22 +51,6 @@ def chatkit(log: Path) -> Iterator[str]:
 def ai_sdk(major: int, log: Path) -> Iterator[str]:
     """The address of a real chat application made with that AI SDK (tests/upstreams/ai_sdk/). Skips the test
     where there is no Node.js, or where its packages are not there and cannot be had."""
-    node, npm = need("node", INSTALL_NODE), need("npm", INSTALL_NODE)
-    _install(npm)
-    server = [str(node), str(AI_SDK / "server.mjs"), str(major)]
+    server = [str(node(AI_SDK)), str(AI_SDK / "server.mjs"), str(major)]
     with served(lambda port: [*server, str(port)], log) as url:
         yield f"{url}/api/chat"
-
-
-def _install(npm: Path) -> None:
-    """What the lock file names, unless it is there."""
-    locked, installed = AI_SDK / "package-lock.json", AI_SDK / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
-        return
-    command = [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    try:
-        ended = subprocess.run(command, cwd=AI_SDK, capture_output=True, timeout=INSTALL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm takes too long; try: cd {AI_SDK} && npm ci")
-    if ended.returncode:
-        pytest.skip(f"npm fails; try: cd {AI_SDK} && npm ci")
