@@ -34,7 +34,8 @@ _EFFORT, _SHOW = b"x-reasoning-effort", b"x-show-reasoning"
 # An upstream never hears of them; what else it does not get, its dialect leaves out.
 _OURS = frozenset({"previous_response_id", "conversation", "background"})
 # Items of these types bear an id wherever they are sent (OpenAI API reference, input items, 2026-11); a
-# server that keeps nothing looks for any other's in vain.
+# server that keeps nothing looks for any other's in vain. What is encrypted is bound to the id that the
+# upstream had for it, and taken without any (github.com/BerriAI/litellm/pull/15782).
 _BEAR_IDS = frozenset(
     {"reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"}
     | {"computer_call", "local_shell_call", "mcp_call", "mcp_list_tools", "mcp_approval_request"}
@@ -174,7 +175,7 @@ def _sent(item: Item, tenant_id: UUID) -> Item:
     if item["type"] == "compaction":
         return compaction.opened(item, tenant_id)
     sent = {name: member for name, member in item.items() if name != "id"}
-    if item["type"] in _BEAR_IDS:
+    if item["type"] in _BEAR_IDS and not item.get("encrypted_content"):
         given = item.get("id")
         sent["id"] = given if isinstance(given, str) and uuid_of(given) else new_id(item["type"])
     return sent

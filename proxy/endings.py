@@ -59,10 +59,10 @@ def response_failed(ticket: Ticket, error: ApiError) -> bytes:
 
 def cancelled(ticket: Ticket) -> bytes:
     """The event that ends a Response's stream whose client left, or that was told to stop."""
-    *_, last = sse.split(
-        response_failed(ticket, ApiError(409, "The response was cancelled.", code="cancelled"))
-    )
-    event = msgspec.json.decode(sse.data(last))
+    told = response_failed(ticket, ApiError(409, "The response was cancelled.", code="cancelled"))
+    *before, event = (msgspec.json.decode(sse.data(each)) for each in sse.split(told))
+    if before and before[-1]["type"] == "error":  # which is left out, and its number is free
+        event["sequence_number"] = before[-1]["sequence_number"]
     event["response"] |= {"status": "cancelled", "error": None}
     return sse.encode(msgspec.json.encode(event), b"response.failed")
 

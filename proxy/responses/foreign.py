@@ -15,7 +15,7 @@ _MARKS = (b'"file_id', b'"vector_store_ids"', b'"container"')
 
 def refuse(fields: Fields) -> None:
     """Raises InvalidBody naming the first member that holds such an id."""
-    if bytes(fields.get("prompt", b"null")) != b"null":
+    if bytes(fields.get("prompt", b"")).startswith(b"{"):
         raise _refusal("prompt")
     for name in ("input", "tools"):
         raw = fields.get(name)

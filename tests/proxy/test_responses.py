@@ -236,3 +236,18 @@ def test_compacting_is_under_a_budget(start_gateway: StartGateway) -> None:
     gateway.configure({"tenants": [{"slug": "acme", "budgets": [budget]}], "models": [model]})
     response = gateway.people["alice"].http.post(COMPACT, json={"model": "gpt-test", "input": "x"})
     assert response.json()["error"]["code"] == "insufficient_quota"
+
+
+def test_encrypted_reasoning_goes_back_without_an_id_and_open_reasoning_with_one_of_ours(
+    alice: Person, upstream: ScriptedUpstream
+) -> None:
+    sealed = {"type": "reasoning", "id": "rs_theirs", "summary": [], "encrypted_content": "gAAA"}
+    told = {"type": "reasoning", "id": "rs_theirs", "summary": []}
+    told["content"] = [{"type": "reasoning_text", "text": "Hm."}]
+    given = [sealed, told, {"role": "user", "content": "x"}]
+    body = {"model": "gpt-test", "input": given, "store": False}
+    assert alice.http.post(RESPONSES, json=body).status_code == 200
+    first, second, _ = upstream.calls()[0].document["input"]
+    assert "id" not in first
+    assert second["id"].startswith("rs_")
+    assert second["id"] != "rs_theirs"
