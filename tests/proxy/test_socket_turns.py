@@ -10,11 +10,12 @@ from openai import AsyncOpenAI
 
 from proxy import sse
 from tests import open_responses
-from tests.proxy.test_responses import chatting, each_kind, sent, texts  # noqa: F401  # its fixture
+from tests.proxy.test_responses import each_kind, sent, texts
 from tests.server import Gateway, Person
 from tests.sockets import Event, connected_as
 from tests.upstreams.scripted import ScriptedUpstream
 
+pytestmark = pytest.mark.usefixtures("chatting")
 UNKNOWN = "resp_01a1fde70e7272a68ce865fe153af2df"
 
 
