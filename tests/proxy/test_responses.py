@@ -242,7 +242,7 @@ def test_encrypted_reasoning_goes_back_without_an_id_and_open_reasoning_with_one
     alice: Person, upstream: ScriptedUpstream
 ) -> None:
     sealed = {"type": "reasoning", "id": "rs_theirs", "summary": [], "encrypted_content": "gAAA"}
-    told = {"type": "reasoning", "id": "rs_theirs", "summary": []}
+    told: dict[str, Any] = {"type": "reasoning", "id": "rs_theirs", "summary": []}
     told["content"] = [{"type": "reasoning_text", "text": "Hm."}]
     given = [sealed, told, {"role": "user", "content": "x"}]
     body = {"model": "gpt-test", "input": given, "store": False}
