@@ -42,7 +42,7 @@ def speak(call: Call, target: Target, request_id: str, findings: Findings, tried
         return _native(call, target, request_id, findings)
     if target.dialect not in _TAKES_ANY:
         raise NotOffered(f"The model '{call.model}' answers chat completions only.", "model")
-    here = partial(canned.open_demo, call) if target.dialect == "demo" else None
+    here = partial(canned.open_demo, call, paced=call.stream) if target.dialect == "demo" else None
     return Wire(
         call, partial(openai.passage, call, request_id), partial(openai.whole, call, request_id), here
     )
@@ -71,7 +71,7 @@ def _over_chat(call: Call, target: Target, request_id: str, findings: Findings, 
         return replace(
             wire, passage=lambda content_type: ResponseOverChat(wire.passage(content_type), response())
         )
-    here = partial(canned.open_demo, chat) if target.dialect == "demo" else None
+    here = partial(canned.open_demo, chat, paced=call.stream) if target.dialect == "demo" else None
     return Wire(chat, lambda content_type: response(), None, here)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.server import Gateway, Person
 
-pytestmark = pytest.mark.slow
+# What is asked and answered here has nothing to do with where it is stored.
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 CHAT = "/v1/chat/completions"
 THREAD = "x-gptoss-thread-id"

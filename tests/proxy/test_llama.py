@@ -19,7 +19,8 @@ WEATHER: ChatCompletionFunctionToolParam = {
     },
 }
 
-pytestmark = pytest.mark.slow
+# What is asked and answered here has nothing to do with where it is stored.
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 
 @pytest.fixture(scope="module")
