@@ -5,22 +5,26 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from accounts import keys
+from accounts import audit, keys
+from accounts.actors import called
 from accounts.models import (
     LARGEST_BUDGET_NANO_USD,
     ApiKey,
+    AuditEntry,
     Budget,
     Limit,
     Membership,
@@ -43,8 +47,48 @@ class RecentPaginator(Paginator):  # type: ignore[type-arg]
         return rows.values("pk")[:_LARGEST_COUNT].count()
 
 
+class AuditedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Writes what is changed here to the audit log too. `resource` is what the management API calls it."""
+
+    resource: str
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
+        self.note(request, "create", obj, self._fields(request, obj, message))
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
+        self.note(request, "update", obj, self._fields(request, obj, message))
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        for row in queryset:
+            self.note(request, "delete", row)
+        return super().log_deletions(request, queryset)
+
+    def note(self, request: HttpRequest, action: str, row: Model, fields: Iterable[str] = ()) -> None:
+        """In the audit log."""
+        user = request.user
+        assert isinstance(user, User)
+        tenant_id = row.pk if isinstance(row, Tenant) else getattr(row, "tenant_id", None)
+        who = audit.Who(user.pk, called(user), "admin")
+        audit.record(who, audit.change(action, self.resource, row, tenant_id, fields))
+
+    def _fields(self, request: HttpRequest, row: Model, message: Any) -> set[str]:
+        """The names of the fields that Django's message calls by their labels, or the kind of rows within."""
+        form = self.get_form(request, row, change=True)
+        names = {str(field.label or name): name for name, field in form.base_fields.items()}
+        found: set[str] = set()
+        for entry in message if isinstance(message, list) else ():
+            for told in entry.values():
+                labels = {str(label) for label in told.get("fields", ())}
+                inner = str(told["name"]) if "name" in told else ""
+                found |= {inner} if inner else {names.get(label, label) for label in labels}
+        return found
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(AuditedAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
+    resource = "users"
     add_fieldsets = ((None, {"fields": ("username", "email", "usable_password", "password1", "password2")}),)
 
 
@@ -55,7 +99,8 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(Tenant)
-class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class TenantAdmin(AuditedAdmin):
+    resource = "tenants"
     list_display = ("slug", "name", "timezone", "public", "active", "created_at")
     list_filter = ("active", "public")
     search_fields = ("slug", "name")
@@ -63,7 +108,8 @@ class TenantAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Membership)
-class MembershipAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class MembershipAdmin(AuditedAdmin):
+    resource = "members"
     list_display = ("user", "tenant", "role", "created_at")
     list_filter = ("role",)
     list_select_related = ("user", "tenant")
@@ -71,7 +117,7 @@ class MembershipAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     autocomplete_fields = ("user", "tenant")
 
 
-class CredentialAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class CredentialAdmin(AuditedAdmin):
     """What both kinds of key have in common. A key stays what it is called, and whose."""
 
     lasting: tuple[str, ...] = ("tenant", "name")
@@ -106,11 +152,13 @@ class CredentialAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey] | QuerySet[SecurityKey]) -> None:
         for key in chosen:
             key.revoke()
+            self.note(request, "revoke", key)
         messages.success(request, f"Revoked: {', '.join(str(key) for key in chosen)}.")
 
 
 @admin.register(SecurityKey)
 class SecurityKeyAdmin(CredentialAdmin):
+    resource = "security-keys"
     list_display = ("name", "tenant", "shown", "created_at", "revoked_at")
     list_select_related = ("tenant",)
     search_fields = ("name", "tenant__slug", "prefix")
@@ -119,6 +167,7 @@ class SecurityKeyAdmin(CredentialAdmin):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(CredentialAdmin):
+    resource = "api-keys"
     lasting = ("tenant", "user", "name")
     list_display = ("name", "tenant", "user", "shown", "expires_at", "created_at", "revoked_at")
     list_select_related = ("tenant", "user")
@@ -143,7 +192,7 @@ class DollarsField(forms.DecimalField):
         return super().has_changed(None if initial is None else Decimal(initial) / NANO, data)
 
 
-class ScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ScopedAdmin(AuditedAdmin):
     """What limits and budgets have in common. What one holds for stays; it may hold for more or less."""
 
     lasting: tuple[str, ...] = ("tenant", "scope", "name")
@@ -157,6 +206,7 @@ class ScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Limit)
 class LimitAdmin(ScopedAdmin):
+    resource = "limits"
     list_filter = ("scope",)
     list_display = (
         *("__str__", "tenant", "requests_per_second", "requests_per_minute"),
@@ -180,6 +230,7 @@ class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Budget)
 class BudgetAdmin(ScopedAdmin):
+    resource = "budgets"
     form = BudgetForm
     lasting = (*ScopedAdmin.lasting, "period")
     list_display = ("__str__", "tenant", "amount", "period", "allow_unpriced")
@@ -188,3 +239,24 @@ class BudgetAdmin(ScopedAdmin):
     @admin.display(description="amount", ordering="amount_nano_usd")
     def amount(self, budget: Budget) -> str:
         return dollars(budget.amount_nano_usd)
+
+
+@admin.register(AuditEntry)
+class AuditAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Looks, and changes nothing: nobody can."""
+
+    list_display = ("created_at", "actor", "via", "action", "resource", "object_name", "fields")
+    list_filter = ("action", "resource", "via")
+    search_fields = ("actor", "object_name", "object_id")
+    ordering = ("-id",)  # by time: the identifiers are UUIDv7
+    paginator = RecentPaginator
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: AuditEntry | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: AuditEntry | None = None) -> bool:
+        return False

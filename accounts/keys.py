@@ -19,7 +19,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from django.conf import settings
@@ -167,6 +167,14 @@ def set_secret(key: ApiKey | SecurityKey, secret: str | None) -> str:
     return secret
 
 
+def rotate(key: ApiKey, overlap: timedelta) -> str:
+    """Gives a key a new secret; the one that it had works for that long. Its id, limits and rights stay."""
+    key.old_digest, key.old_until = (key.digest, datetime.now(UTC) + overlap) if overlap else (None, None)
+    secret = set_secret(key, None)
+    key.save(update_fields=["digest", "prefix", "old_digest", "old_until"])
+    return secret
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     caller: Caller
@@ -178,7 +186,8 @@ def find(wanted: str, now: datetime) -> _Found | None:
     with operator_scope():
         if wanted == _PUBLIC:
             return _find_public(Tenant.objects.all())
-        return _find_api_key(now, Q(digest=wanted)) or _find_security_key(Q(digest=wanted))
+        current, old = Q(digest=wanted), Q(old_digest=wanted, old_until__gt=now)
+        return _find_api_key(now, current | old) or _find_security_key(current)
 
 
 def find_again(
@@ -208,8 +217,8 @@ def _find_api_key(now: datetime, wanted: Q) -> _Found | None:
     )
     if key is None:
         return None
-    caller = _caller(key.tenant, api_key=key)
-    return _Found(caller, key.expires_at.timestamp() if key.expires_at else float("inf"))
+    ends = [moment.timestamp() for moment in (key.expires_at, key.old_until) if moment is not None]
+    return _Found(_caller(key.tenant, api_key=key), min(ends, default=float("inf")))
 
 
 def _find_security_key(wanted: Q) -> _Found | None:

@@ -1,4 +1,5 @@
-"""Who may call and how much: users, tenants, memberships, the two kinds of credential, limits, budgets.
+"""Who may call and how much: users, tenants, memberships, the two kinds of credential, limits, budgets; and
+who changed what.
 
 Invariant: a row with a `tenant` is reached through `.of(tenant)`; on Postgres the database holds
 this too (accounts/tenancy.py). Changes to rows that the data plane caches are announced to every
@@ -28,6 +29,7 @@ from accounts.windows import window_start
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
     "Budget",
     "Credential",
     "Installation",
@@ -200,6 +202,10 @@ class ApiKey(Credential):
         help_text='Patterns such as ["gpt-*"]; empty: every model.',
     )
     expires_at = models.DateTimeField(null=True, blank=True)
+    old_digest = models.CharField(max_length=64, null=True, unique=True, editable=False)
+    old_until = models.DateTimeField(
+        null=True, editable=False, help_text="How long the secret before this one works."
+    )
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["tenant", "name"], name="one_api_key_name"),)
@@ -388,3 +394,63 @@ class Spend(models.Model):
         constraints = (
             models.UniqueConstraint(fields=["budget", "subject", "window_start"], name="one_spend"),
         )
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Entries, which are added and then stay as they are."""
+
+    def of(self, tenant: Tenant | uuid.UUID) -> AuditQuerySet:
+        """What concerns this tenant."""
+        return self.filter(tenant_id=tenant.id if isinstance(tenant, Tenant) else tenant)
+
+    def update(self, **values: Any) -> int:
+        raise NotAltered
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise NotAltered
+
+    delete.queryset_only = True  # type: ignore[attr-defined]  # never `AuditEntry.objects.delete()`
+
+
+class NotAltered(Exception):
+    """An entry of the audit log is never altered, and never deleted."""
+
+
+class AuditEntry(models.Model):
+    """Somebody changed something, or read what others said (accounts/audit.py). It outlives both.
+
+    `tenant_id` is null for what is no tenant's, such as an upstream; no tenant sees that. On PostgreSQL the
+    database itself refuses to alter a row.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    tenant_id = models.UUIDField(null=True)
+    actor_id = models.BigIntegerField(null=True)
+    actor = models.CharField(max_length=254)
+    via = models.CharField(max_length=8)
+    api_key_id = models.UUIDField(null=True)
+    action = models.CharField(max_length=32)
+    resource = models.CharField(max_length=32)
+    object_id = models.CharField(max_length=64)
+    object_name = models.CharField(max_length=300)
+    fields = models.JSONField(default=list)
+    reason = models.CharField(max_length=500, blank=True)
+    request_id = models.UUIDField(null=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects: ClassVar[models.Manager[Any]] = AuditQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        indexes = (models.Index(fields=["tenant_id", "id"], name="audit_tenant"),)
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.action} {self.resource} {self.object_name}"
+
+    def save(self, *args: Any, **options: Any) -> None:
+        if not self._state.adding:
+            raise NotAltered
+        super().save(*args, **options)
+
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        raise NotAltered

@@ -212,3 +212,27 @@ class RowSecurity(PostgresOperation):
 
     def describe(self) -> str:
         return f"Divide {self.table} among tenants by {self.column}"
+
+
+class AppendOnly(PostgresOperation):
+    """Has the database refuse to alter or remove rows of a table, whoever asks."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+
+    def forwards(self) -> list[str]:
+        return [
+            f"""
+            CREATE FUNCTION "{self.table}_stays"() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'rows of {self.table} are only added'; END $$""",
+            f"""
+            CREATE TRIGGER stays BEFORE UPDATE OR DELETE ON "{self.table}"
+            FOR EACH ROW EXECUTE FUNCTION "{self.table}_stays"()""",
+            f'REVOKE UPDATE, DELETE ON "{self.table}" FROM {TENANT_ROLE}',
+        ]
+
+    def backwards(self) -> list[str]:
+        return [f'DROP TRIGGER stays ON "{self.table}"', f'DROP FUNCTION "{self.table}_stays"()']
+
+    def describe(self) -> str:
+        return f"Let rows of {self.table} only be added"

@@ -59,6 +59,6 @@ def _document(refusal: ApiError) -> HttpResponse:
 
 
 def _is_browser(request: HttpRequest) -> bool:
-    """A program that takes anything gets JSON; below /v1 everyone does."""
+    """A program that takes anything gets JSON; below /v1 and /api everyone does."""
     preferred = request.get_preferred_type(["application/json", "text/html"])
-    return preferred == "text/html" and not request.path.startswith("/v1/")
+    return preferred == "text/html" and not request.path.startswith(("/v1/", "/api/"))

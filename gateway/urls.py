@@ -1,17 +1,32 @@
 """Every URL that Django answers. The relay's are in proxy/asgi.py, health's in gateway/health.py."""
 
 from django.contrib import admin
-from django.urls import path, re_path
+from django.urls import include, path, re_path
 from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
+from accounts.api.audit import Audit
+from accounts.api.keys import ApiKeys, SecurityKeys
+from accounts.api.limits import Budgets, Limits
+from accounts.api.routes import Routes
+from accounts.api.tenants import Members, Tenants
 from gateway import pages
 
 admin.site.site_header = admin.site.site_title = "Tollgate"
+
+MANAGED = (Tenants, Members, ApiKeys, SecurityKeys, Limits, Budgets, Audit)
+
+management = Routes()
+for resource in MANAGED:
+    management.register(resource.resource, resource, basename=resource.resource)
 
 urlpatterns = [
     path("", pages.home, name="home"),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
+    path("api/", include(management.urls)),
+    path("api/schema/", SpectacularJSONAPIView.as_view(authentication_classes=()), name="schema"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(authentication_classes=()), name="docs"),
     re_path("", pages.nowhere),  # here rather than by handler404, so that debugging shows the same
 ]
 

@@ -14,7 +14,7 @@ from django.db.models import Model as Table
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 
-from accounts.admin import DollarsField, RecentPaginator
+from accounts.admin import AuditedAdmin, DollarsField, RecentPaginator
 from accounts.models import Tenant
 from accounts.money import dollars
 from proxy.addresses import (
@@ -111,7 +111,8 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Upstream)
-class UpstreamAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class UpstreamAdmin(AuditedAdmin):
+    resource = "upstreams"
     form = UpstreamForm
     list_display = ("name", "dialect", "base_url", "tenant", "has_key", "enabled")
     list_filter = ("dialect", "enabled")
@@ -136,7 +137,8 @@ class RouteInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(Model)
-class ModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ModelAdmin(AuditedAdmin):
+    resource = "models"
     inlines = (RouteInline,)
     list_display = ("name", "goes_to")
     search_fields = ("name",)
@@ -174,9 +176,10 @@ def _dollars(nano: int | None) -> str:
 
 
 @admin.register(Price)
-class PriceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PriceAdmin(AuditedAdmin):
     """A price is added, never altered: calls were counted by it."""
 
+    resource = "prices"
     form = PriceForm
     list_display = ("model_name", "source", "effective_at", "input", "cached_input", "output", "minute")
     list_filter = ("source",)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from accounts.permissions import PERMISSIONS, Role
 from gateway import configuration
+from gateway.urls import MANAGED
 from proxy.asgi import MODELS, POSTS, STORED
 from proxy.models import UsageRecord
 
@@ -19,6 +21,7 @@ APPS = ("accounts", "threads", "proxy", "gateway")
 README = PROJECT / "README.md"
 CONFIGURATION = PROJECT / "docs" / "configuration.md"
 ERRORS = PROJECT / "docs" / "errors.md"
+MANAGEMENT = PROJECT / "docs" / "management-api.md"
 ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 PAGES = sorted(
     [README, PROJECT / "CHANGELOG.md", PROJECT / "CONTRIBUTING.md", *(PROJECT / "docs").rglob("*.md")]
@@ -117,6 +120,20 @@ def test_it_documents_every_path_of_the_relay(path: str) -> None:
 )
 def test_it_documents_every_path_of_what_is_stored(path: str, method: str) -> None:
     assert f"{method} /v1{path}" in spans(README)
+
+
+def test_it_shows_the_permission_table_of_the_management_api() -> None:
+    shown = re.findall(r"^\| `([\w-]+)` \| ([\w-]+) \| (.+) \|$", MANAGEMENT.read_text(), re.MULTILINE)
+    told = {
+        (resource, action): tuple(cell.strip().replace("–", "none") for cell in cells.split("|"))
+        for resource, action, cells in shown
+        if cells.count("|") == len(Role) - 1
+    }
+    assert told == PERMISSIONS
+
+
+def test_it_tells_of_every_resource_of_the_management_api() -> None:
+    assert {resource.resource for resource in MANAGED} <= rows(MANAGEMENT)
 
 
 def test_it_documents_every_setting_and_none_that_is_gone() -> None:

@@ -1,0 +1,206 @@
+"""The permission table, walked: every endpoint of the management API, as every role, here and elsewhere.
+
+A resource without a sample here fails, and so does an action that the table does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from accounts.ids import uuid7
+from accounts.permissions import PERMISSIONS, Reach, Role, reach
+from gateway.urls import MANAGED
+from tests.managing import Cast, cast, made
+from tests.server import Gateway
+
+_NUMBERS = count(1)
+_METHODS = {
+    "list": "GET",
+    "create": "POST",
+    "retrieve": "GET",
+    "partial_update": "PATCH",
+    "destroy": "DELETE",
+}
+_RIGHTS = {"list": "read", "retrieve": "read", "partial_update": "update", "destroy": "delete"}
+Sample = Callable[[Cast, str], str]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One endpoint: the method and path of an action, and the right that it takes."""
+
+    resource: str
+    action: str
+    method: str
+    detail: bool
+    path: str
+
+    @property
+    def right(self) -> str:
+        return _RIGHTS.get(self.action, self.action)
+
+    def __str__(self) -> str:
+        return f"{self.resource}.{self.action}"
+
+
+def steps() -> Iterator[Step]:
+    for each in MANAGED:
+        for action, method in _METHODS.items():
+            if hasattr(each, action):
+                yield Step(each.resource, action, method, action not in ("list", "create"), "")
+        extras: list[Any] = each.get_extra_actions()
+        for extra in extras:
+            for method, action in extra.mapping.items():
+                yield Step(each.resource, action, method.upper(), extra.detail, f"{extra.url_path}/")
+
+
+def make(resource: str, **body: object) -> Sample:
+    """A sample that is made by the API itself."""
+
+    def sample(people: Cast, tenant: str) -> str:
+        number = next(_NUMBERS)
+        values = {
+            name: value.format(n=number, tenant=tenant) if isinstance(value, str) else value
+            for name, value in body.items()
+        }
+        row = made(people.operator.post(f"{resource}/", json=values))
+        return str(row["id"])
+
+    return sample
+
+
+def tenant_itself(people: Cast, tenant: str) -> str:
+    found = people.operator.get("tenants/", params={"slug": tenant}).json()["results"]
+    return str(found[0]["id"])
+
+
+def entry(people: Cast, tenant: str) -> str:
+    """An audit entry, of something that was just made."""
+    id_ = SAMPLES["limits"](people, tenant)
+    found = people.operator.get("audit/", params={"object_id": id_}).json()["results"]
+    return str(found[0]["id"])
+
+
+def budget(people: Cast, tenant: str) -> str:
+    """For a key of its own: of each name there may be one."""
+    key = made(people.operator.post("security-keys/", json={"tenant": tenant, "name": f"b{next(_NUMBERS)}"}))
+    body = {"tenant": tenant, "scope": "key", "name": key["name"], "period": "day", "amount_usd": "1"}
+    return str(made(people.operator.post("budgets/", json=body))["id"])
+
+
+# Each makes a row that belongs to the tenant and to none of the people who ask for it.
+SAMPLES: dict[str, Sample] = {
+    "tenants": tenant_itself,
+    "members": make("members", tenant="{tenant}", email="new{n}@{tenant}.test"),
+    "api-keys": make("api-keys", tenant="{tenant}", name="key {n}", user="viewer@{tenant}.test"),
+    "security-keys": make("security-keys", tenant="{tenant}", name="key {n}"),
+    "limits": make("limits", tenant="{tenant}", scope="model", name="model-{n}", concurrent=1),
+    "budgets": budget,
+    "audit": entry,
+}
+
+
+@pytest.fixture(scope="module")
+def people(session_gateway: Gateway) -> Cast:
+    return cast(session_gateway, "walked")
+
+
+def ask(client: httpx.Client, step: Step, id_: str = "") -> httpx.Response:
+    path = f"{step.resource}/{f'{id_}/' if step.detail else ''}{step.path}"
+    body: dict[str, str] | None = {} if step.method in ("POST", "PATCH") else None
+    return client.request(step.method, path, json=body)
+
+
+def granted(answer: httpx.Response) -> bool:
+    """Whether it went by the permission; the body that is sent says nothing, so that it may be refused."""
+    assert answer.status_code < 500, answer.text
+    return answer.status_code not in (401, 403, 404)
+
+
+STEPS = list(steps())
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_it_lets_each_role_do_what_the_table_says_in_its_tenant(people: Cast, step: Step, role: Role) -> None:
+    far = reach(role, step.resource, step.right)
+    id_ = sampled(people, step, people.tenant, role)
+    answer = ask(people.by(role), step, id_)
+    if far is Reach.NONE:
+        assert answer.status_code == 403
+    elif far is Reach.OWN and step.detail:
+        assert answer.status_code == 404
+    else:
+        assert granted(answer), answer.text
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("step", [step for step in STEPS if step.detail], ids=str)
+def test_it_knows_nothing_of_another_tenants(people: Cast, step: Step, role: Role) -> None:
+    far = reach(role, step.resource, step.right)
+    answer = ask(people.by(role), step, sampled(people, step, f"{people.tenant}-other", role))
+    never = ask(people.by(role), step, str(uuid7()))
+    malformed = ask(people.by(role), step, "1%27")
+    if far is Reach.NONE:
+        assert (answer.status_code, never.status_code) == (403, 403)
+    elif role is Role.OPERATOR:
+        assert granted(answer), answer.text
+        assert never.status_code == 404
+    else:
+        assert answer.status_code == 404
+        assert answer.content == never.content == malformed.content
+
+
+@pytest.mark.parametrize(
+    ("step", "role"),
+    [
+        pytest.param(step, role, id=f"{step}-{role}")
+        for step in STEPS
+        for role in Role
+        if step.action == "list"
+        and role is not Role.OPERATOR
+        and reach(role, step.resource, "read") is not Reach.NONE
+    ],
+)
+def test_it_lists_no_row_of_another_tenant(people: Cast, step: Step, role: Role) -> None:
+    other = SAMPLES[step.resource](people, f"{people.tenant}-other")
+    listed = ask(people.by(role), step).json()["results"]
+    assert other not in [row["id"] for row in listed]
+    named = people.by(role).get(f"{step.resource}/", params={"tenant": f"{people.tenant}-other"})
+    absent = people.by(role).get(f"{step.resource}/", params={"tenant": "absent"})
+    assert (named.status_code, named.content) == (404, absent.content)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_it_lets_nobody_do_anything_without_a_credential(people: Cast, step: Step) -> None:
+    path = f"{step.resource}/{f'{uuid7()}/' if step.detail else ''}{step.path}"
+    for client_headers in ({}, {"authorization": "Bearer nobody"}, {"authorization": "Basic eDp5"}):
+        answer = httpx.request(
+            step.method, f"{people.gateway.url}/api/{path}", headers=client_headers, trust_env=False
+        )
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def sampled(people: Cast, step: Step, tenant: str, role: Role) -> str:
+    """A row to take that step with; a tenant that will be deleted is one that nobody needs."""
+    if not step.detail:
+        return ""
+    if (str(step), role) == ("tenants.destroy", Role.OPERATOR):
+        return make("tenants", slug="gone-{n}")(people, "")
+    return SAMPLES[step.resource](people, tenant)
+
+
+def test_it_has_a_row_in_the_table_for_every_action_and_none_for_nothing() -> None:
+    assert {(step.resource, step.right) for step in STEPS} == set(PERMISSIONS)
+
+
+def test_it_never_lets_a_tenants_people_do_what_an_operator_may_not() -> None:
+    for resource, action in PERMISSIONS:
+        assert reach(Role.OPERATOR, resource, action) is Reach.ALL
