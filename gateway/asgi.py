@@ -49,7 +49,6 @@ class Application:
         self._started = False
         self._starting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._making: asyncio.Task[None] | None = None
         self._drained: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -75,16 +74,14 @@ class Application:
             await relay.start()
             if settings.REDIS_URL:
                 relay.PLANE.runner.tell = celery.tell_of_responses
-            for job in (changes.watch, housekeeping.run_for_ever):
+            for job in (changes.watch, housekeeping.run_for_ever, relay.PLANE.runner.run):
                 self._tasks.append(asyncio.create_task(keep_running(job), name=job.__qualname__))
-            self._making = asyncio.create_task(keep_running(relay.PLANE.runner.run), name="runner")
             self._started = True
 
     def drain(self) -> None:
         """Called when this process is told to stop: it makes no more responses in the background, and those
         that it makes have as long as the calls."""
-        if self._drained is None and self._making is not None:
-            self._making.cancel()
+        if self._drained is None and self._started:
             self._drained = asyncio.create_task(relay.PLANE.runner.stop(settings.DRAIN_SECONDS))
 
     async def stop(self) -> None:

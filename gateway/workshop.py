@@ -62,10 +62,10 @@ class Workshop:
                 return
         jobs = [asyncio.create_task(keep_running(job)) for job in (changes.watch, self._plane.runner.run)]
         await self._closing.wait()
+        await self._plane.runner.stop(settings.DRAIN_SECONDS)
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        await self._plane.runner.stop(settings.DRAIN_SECONDS)
         await self._plane.stop()
         await asyncio.to_thread(database.shutdown)
 

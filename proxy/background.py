@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple
@@ -84,22 +85,25 @@ class Runner:
         self._gives_way = gives_way
         self._telling: asyncio.Task[None] | None = None
         self._jobs: dict[UUID, Job] = {}
+        self._sweeping = asyncio.Lock()
+        self._stopping = False
         self._looked_for_forgotten_at = time.monotonic()
 
     async def run(self) -> None:
-        """The task of a process that makes responses, until `stop`."""
-        while True:
+        """The task of a process that makes responses. Once it is told to `stop` it makes no more of them."""
+        while not self._stopping:
             told = await hears(self._relay.queued, SWEEP_SECONDS)
             self._relay.queued.clear()
-            try:
-                await self._sweep(told)
-            except database.DatabaseUnavailable:
-                continue  # which the heartbeat says
+            with suppress(database.DatabaseUnavailable):  # which the heartbeat says
+                async with self._sweeping:
+                    await self._sweep(told)
 
     async def stop(self, seconds: float) -> None:
-        """Once `run` is cancelled: puts back what can be made elsewhere, and gives the rest so much time."""
-        for job in self._jobs.values():
-            job.put_back()
+        """Puts back what can be made elsewhere, and gives the rest so much time."""
+        self._stopping = True
+        async with self._sweeping:  # so that nothing is claimed and not begun
+            for job in self._jobs.values():
+                job.put_back()
         for patience in (seconds, STOP_SECONDS):
             if not self._jobs:
                 return
@@ -117,7 +121,7 @@ class Runner:
             if told and self.tell is not None and (self._telling is None or self._telling.done()):
                 self._telling = asyncio.create_task(self.tell())
             return
-        while len(self._jobs) < AT_ONCE:
+        while len(self._jobs) < AT_ONCE and not self._stopping:
             claimed = await database.run(responses.claim, self._relay.worker_id, self._sated())
             if claimed is None:
                 return
@@ -166,19 +170,22 @@ class Runner:
 
     async def _see_to(self, job: Job) -> None:
         """Until the response is made, has failed or was cancelled, or waits again."""
-        await asyncio.wait([job.task])
-        error = None if job.task.cancelled() else job.task.exception()
-        if job.task.cancelled() and job.cancelled:
-            await self._end(job.response, status=Status.CANCELLED)
-        elif job.task.cancelled():
-            await self._surely(put_back, job.response, self._relay.worker_id, None)
-        elif isinstance(error, Exception):
-            await self._refuse(job.response, error)
-        del self._jobs[job.response.id]
-        self._relay.queued.set()  # there is a place for another
+        try:
+            await asyncio.wait([job.task])
+            if not job.task.cancelled():
+                await self._refuse(job.response, job.task.exception())
+            elif job.cancelled:
+                await self._end(job.response, status=Status.CANCELLED)
+            else:
+                await self._surely(put_back, job.response, self._relay.worker_id, None)
+        finally:
+            del self._jobs[job.response.id]
+            self._relay.queued.set()  # there is a place for another
 
-    async def _refuse(self, response: StoredResponse, error: Exception) -> None:
-        """After what kept the call from being admitted."""
+    async def _refuse(self, response: StoredResponse, error: BaseException | None) -> None:
+        """After what kept the call from being admitted, if anything did."""
+        if not isinstance(error, Exception):
+            return None
         pause, now = _pause(error), datetime.now(UTC)
         if pause is None or now - response.created_at > GIVE_UP_AFTER:
             refusal = errors.refusal(error)
@@ -188,6 +195,7 @@ class Runner:
         await self._surely(put_back, response, self._relay.worker_id, not_before)
         if isinstance(error, RateLimited):
             await self._surely(queue.postpone, response, not_before)
+        return None
 
     async def _end(self, response: StoredResponse, **members: Any) -> None:
         body = responses.body_with(response.body, **members)

@@ -164,9 +164,8 @@ class Tail(ABC):
 class EventLog(ABC):
     """The logs of an installation, by the id of the response."""
 
-    def __init__(self, alive_seconds: float = ALIVE_SECONDS, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(self, alive_seconds: float = ALIVE_SECONDS) -> None:
         self._alive_seconds = alive_seconds
-        self._grace_seconds = grace_seconds
 
     @abstractmethod
     async def append(self, response_id: UUID, events: bytes) -> None:
@@ -192,11 +191,13 @@ class EventLog(ABC):
     async def close(self) -> None:
         """Writes what is pending."""
 
-    async def follow(self, response_id: UUID, after: int, alive: Alive) -> AsyncGenerator[bytes]:
+    async def follow(
+        self, response_id: UUID, after: int, alive: Alive, grace_seconds: float = GRACE_SECONDS
+    ) -> AsyncGenerator[bytes]:
         """Whole events with a `sequence_number` over `after`, those that come too, until the log's end.
 
-        `alive` says whether somebody writes the log, or will; it is asked in silence.
-        Raises ProducerGone when nobody does, LogBroken, LogUnavailable.
+        `alive` says whether somebody writes the log, or will; it is asked in silence. What was written just
+        before it said no is waited for. Raises ProducerGone when nobody does, LogBroken, LogUnavailable.
         """
         tail = self.tail(response_id, Position.after(after))
         silence = 0.0  # whoever asks for a log that is not there need not wait to hear so
@@ -212,15 +213,11 @@ class EventLog(ABC):
                     if entry.mark is Mark.END:
                         return
                 if tail.position == before:
-                    if not await self._hears(tail, silence, alive):
+                    if not (await tail.news(silence) or await alive() or await tail.news(grace_seconds)):
                         raise ProducerGone(before.number - 1)
                     silence = self._alive_seconds
         finally:
             tail.close()
-
-    async def _hears(self, tail: Tail, seconds: float, alive: Alive) -> bool:
-        """Whether there is news, or will be. Who says that nobody writes may be ahead of what was written."""
-        return await tail.news(seconds) or await alive() or await tail.news(self._grace_seconds)
 
 
 @dataclass(slots=True, eq=False)
@@ -257,9 +254,8 @@ class MemoryEventLog(EventLog):
         max_total_bytes: int = MAX_TOTAL_BYTES,
         clock: Callable[[], float] = time.monotonic,
         alive_seconds: float = ALIVE_SECONDS,
-        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        super().__init__(alive_seconds, grace_seconds)
+        super().__init__(alive_seconds)
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._clock = clock

@@ -10,21 +10,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
 import msgspec
+from django.utils import timezone
 
 from accounts import database
 from proxy import errors, sse
-from proxy.event_log import EventLog, LogBroken, LogUnavailable, ProducerGone, numbers
+from proxy.event_log import GRACE_SECONDS, EventLog, LogBroken, LogUnavailable, ProducerGone, numbers
 from proxy.http import Reply, Request, TotalTimeout, Watch
 from proxy.orphans import Producers
 from proxy.responses import replay
 from threads import responses
 from threads.errors import NotFound
+from threads.models import StoredResponse
 
 FOLLOW_SECONDS = 3600.0
+SETTLED_AFTER = timedelta(seconds=5)  # by then all is in the log that will be
 
 
 class Following:
@@ -57,13 +61,14 @@ class Following:
             await reply.end(b"")
 
     async def _events(self, tenant_id: UUID, response_id: UUID, after: int) -> AsyncGenerator[bytes]:
-        await database.run(responses.get, tenant_id, response_id)
+        response = await database.run(responses.get, tenant_id, response_id)
         seen, told = after, False
+        grace_seconds = 0.0 if _ended_before(response, ago=SETTLED_AFTER) else GRACE_SECONDS
         alive = partial(self._producers.alive, response_id)
         while True:
             broken: LogBroken | None = None
             try:
-                async with aclosing(self._log.follow(response_id, seen, alive)) as pieces:
+                async with aclosing(self._log.follow(response_id, seen, alive, grace_seconds)) as pieces:
                     async for piece in pieces:
                         told = True
                         yield piece
@@ -80,6 +85,10 @@ class Following:
                 return
             if broken is not None:
                 raise broken
+
+
+def _ended_before(response: StoredResponse, ago: timedelta) -> bool:
+    return response.ended_at is not None and response.ended_at < timezone.now() - ago
 
 
 def with_ids(events: bytes) -> bytes:

@@ -19,7 +19,6 @@ from proxy.event_log import (
     ALIVE_SECONDS,
     BEGINNING,
     ENTRY_BYTES,
-    GRACE_SECONDS,
     KEPT_SECONDS,
     LONGEST_SECONDS,
     MAX_BYTES,
@@ -74,9 +73,8 @@ class RedisEventLog(EventLog):
         max_bytes: int = MAX_BYTES,
         max_total_bytes: int = MAX_TOTAL_BYTES,
         alive_seconds: float = ALIVE_SECONDS,
-        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        super().__init__(alive_seconds, grace_seconds)
+        super().__init__(alive_seconds)
         self._prefix = f"tollgate:{installation_id}:events:"
         self._indexes = [self._prefix + name for name in ("sizes", "expiries", "total")]
         self._max_bytes = max_bytes

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import TypedDict
 from uuid import UUID
 
 import pytest
@@ -22,13 +21,8 @@ from tests.accounts.test_redis_pipeline import Wire
 Make = Callable[..., EventLog]
 
 
-class Patience(TypedDict):
-    alive_seconds: float
-    grace_seconds: float
-
-
 ID = UUID(int=1)
-PATIENCE: Patience = {"alive_seconds": 0.05, "grace_seconds": 0.2}
+ALIVE_SECONDS, GRACE_SECONDS = 0.05, 0.2
 
 
 def event(number: int, text: str = "") -> bytes:
@@ -52,10 +46,12 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
 
     def one(max_bytes: int = event_log.MAX_BYTES, max_total_bytes: int = 2**26) -> EventLog:
         if request.param == "memory":
-            made.append(MemoryEventLog(max_bytes, max_total_bytes, **PATIENCE))
+            made.append(MemoryEventLog(max_bytes, max_total_bytes, alive_seconds=ALIVE_SECONDS))
         else:
             url = request.getfixturevalue("redis_url")
-            made.append(RedisEventLog(url, installation, max_bytes, max_total_bytes, **PATIENCE))
+            made.append(
+                RedisEventLog(url, installation, max_bytes, max_total_bytes, alive_seconds=ALIVE_SECONDS)
+            )
         return made[-1]
 
     yield one
@@ -78,7 +74,7 @@ async def no() -> bool:
 
 async def read(log: EventLog, after: int = -1, response_id: UUID = ID, alive: event_log.Alive = yes) -> bytes:
     """All that a reader gets, to the end."""
-    async with aclosing(log.follow(response_id, after, alive)) as pieces:
+    async with aclosing(log.follow(response_id, after, alive, GRACE_SECONDS)) as pieces:
         return b"".join([piece async for piece in pieces])
 
 
@@ -173,7 +169,7 @@ async def test_it_says_at_once_that_nobody_writes_a_log_that_is_not_there(log: E
 
 async def test_it_says_which_event_was_the_last_of_a_producer_that_is_gone(log: EventLog) -> None:
     await log.append(ID, events(3))
-    reader = log.follow(ID, -1, no)
+    reader = log.follow(ID, -1, no, GRACE_SECONDS)
     assert await anext(reader) == events(3)
     with pytest.raises(ProducerGone) as caught:
         await anext(reader)
@@ -261,7 +257,7 @@ async def test_it_breaks_the_oldest_that_is_written_when_nothing_else_makes_room
 
 async def test_it_forgets_an_hour_after_the_end_in_memory() -> None:
     now = 0.0
-    log = MemoryEventLog(clock=lambda: now, grace_seconds=0)
+    log = MemoryEventLog(clock=lambda: now)
     await log.end(ID, event(0))
     now = event_log.KEPT_SECONDS - 1
     await log.end(UUID(int=2), event(0))
@@ -289,10 +285,7 @@ async def wire(redis_url: str) -> AsyncIterator[Wire]:
 @pytest.fixture
 async def logs(redis_url: str, wire: Wire, installation: str) -> AsyncIterator[list[RedisEventLog]]:
     """Those of two processes; the first reaches Redis through the wire."""
-    made = [
-        RedisEventLog(url, installation, alive_seconds=0.05, grace_seconds=0.2)
-        for url in (wire.url, redis_url)
-    ]
+    made = [RedisEventLog(url, installation, alive_seconds=ALIVE_SECONDS) for url in (wire.url, redis_url)]
     yield made
     for log in made:
         await log.close()
