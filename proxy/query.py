@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Literal
 from urllib.parse import parse_qsl
 
-from threads.pages import Page
-
-Order = Literal["asc", "desc"]
+from threads.pages import Order, Page
 
 MAX_LIMIT = 100
 _KEYED = re.compile(r"([^\[\]]+)\[([^\]]*)\]")

@@ -16,10 +16,10 @@ from django.utils import timezone
 from accounts.tenancy import tenant_scope
 from threads import responses
 from threads.errors import NotFound
-from threads.history import StoredItem, expiry, unexpired
+from threads.history import StoredItem, expiry, sizes_of, unexpired
 from threads.item_ids import CHAT_COMPLETION, uuid_of
 from threads.models import LONGEST_USER, StoredResponse, kept_text
-from threads.pages import Listed, Page, cut, listed
+from threads.pages import Listed, Page, cut, fitting, listed
 
 _KIND = StoredResponse.Kind.CHAT_COMPLETION
 
@@ -101,8 +101,9 @@ def completions(
         if page.after is not None:
             after = _key(page.after)
             found = found.filter(Q(id__gt=after) if page.order == "asc" else Q(id__lt=after))
-        in_order = found.order_by("id" if page.order == "asc" else "-id")
-        return listed(list(in_order[: page.limit + 1]), page.limit, public_id)
+        in_order = found.defer("pending_input").order_by("id" if page.order == "asc" else "-id")
+        limit = fitting(sizes_of(in_order[: page.limit], "body"), page.limit)
+        return listed(list(in_order[: limit + 1]), limit, public_id)
 
 
 def messages(tenant_id: UUID, completion_id: UUID, page: Page) -> Listed[StoredItem]:

@@ -21,7 +21,20 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import BinaryField, CharField, Count, F, Func, Max, Q, QuerySet, Sum, UUIDField, Value
+from django.db.models import (
+    BinaryField,
+    CharField,
+    Count,
+    F,
+    Func,
+    IntegerField,
+    Max,
+    Q,
+    QuerySet,
+    Sum,
+    UUIDField,
+    Value,
+)
 from django.db.models.functions import Cast, Now
 from django.utils import timezone
 
@@ -38,7 +51,7 @@ from threads.models import (
     Thread,
     kept_text,
 )
-from threads.pages import Listed, Page, listed
+from threads.pages import Listed, Page, fitting, listed
 
 LONGEST_LINEAGE = 32
 LARGEST_PAST_BYTES = 64 * 1024 * 1024
@@ -211,17 +224,21 @@ def items_in(tenant_id: UUID, parts: Sequence[Segment]) -> QuerySet[Item]:
 
 def _load(tenant_id: UUID, parts: Sequence[Segment]) -> tuple[StoredItem, ...]:
     found = items_in(tenant_id, parts)
-    total = found.aggregate(bytes=Sum(_size()), items=Count("id"))
+    total = found.aggregate(bytes=Sum(_size("data")), items=Count("id"))
     if (total["bytes"] or 0) + _ITEM_BYTES * total["items"] > LARGEST_PAST_BYTES:
         raise PastTooLarge
     return tuple(stored(found.order_by("position")))
 
 
-def _size() -> Func:
-    """The bytes of an item's data."""
+def sizes_of(rows: QuerySet[Any], column: str) -> list[int]:
+    """The bytes of each row's text, in the order of the query."""
+    return list(rows.annotate(size=_size(column)).values_list("size", flat=True))
+
+
+def _size(column: str) -> Func:
     if connection.vendor == "postgresql":
-        return Func(F("data"), function="octet_length")
-    return Func(Cast("data", BinaryField()), function="length")
+        return Func(F(column), function="octet_length", output_field=IntegerField())
+    return Func(Cast(column, BinaryField()), function="length", output_field=IntegerField())
 
 
 def stored(items: QuerySet[Item]) -> Iterator[StoredItem]:
@@ -242,7 +259,8 @@ def page_of(tenant_id: UUID, parts: Sequence[Segment], page: Page) -> Listed[Sto
         position = _position(items, page.after)
         items = items.filter(**{"position__gt" if page.order == "asc" else "position__lt": position})
     in_order = items.order_by("position" if page.order == "asc" else "-position")
-    return listed(list(stored(in_order[: page.limit + 1])), page.limit, lambda item: item.id)
+    limit = fitting(sizes_of(in_order[: page.limit], "data"), page.limit)
+    return listed(list(stored(in_order[: limit + 1])), limit, lambda item: item.id)
 
 
 def _position(items: QuerySet[Item], id: str) -> int:

@@ -9,15 +9,19 @@ from typing import Generic, Literal, TypeVar
 from threads.errors import NotFound
 
 Entry = TypeVar("Entry")
+Order = Literal["asc", "desc"]
+
+LARGEST_PAGE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part: so many entries at most, those that come after the one with this id."""
+    """Which part: so many entries at most, those that come after the one with this id. A page of large ones
+    has fewer."""
 
     limit: int = 20
     after: str | None = None
-    order: Literal["asc", "desc"] = "desc"
+    order: Order = "desc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,17 @@ def listed(found: Sequence[Entry], limit: int, id_of: Callable[[Entry], str]) ->
     data = tuple(found[:limit])
     first, last = (id_of(data[0]), id_of(data[-1])) if data else (None, None)
     return Listed(data, first, last, has_more=len(found) > limit)
+
+
+def fitting(sizes: Sequence[int], limit: int) -> int:
+    """How many of the first `limit` entries, of these sizes in bytes, are a page: one of them in any case, else
+    no more than LARGEST_PAGE_BYTES."""
+    total = 0
+    for count, size in enumerate(sizes[:limit]):
+        total += size
+        if count and total > LARGEST_PAGE_BYTES:
+            return count
+    return limit
 
 
 def cut(entries: Sequence[Entry], page: Page, id_of: Callable[[Entry], str]) -> Listed[Entry]:
