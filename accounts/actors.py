@@ -50,7 +50,7 @@ def actor_of_key(secret: str) -> tuple[User, Actor]:
     """Raises keys.InvalidCredential and NotManaging."""
     keys.check_syntax(secret)
     found = keys.find(keys.digest(secret), datetime.now(UTC))
-    if found is None:
+    if isinstance(found, keys.Refused):
         raise keys.InvalidCredential
     caller = found.caller
     with operator_scope():

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import TypeVar
 
 from django.conf import settings
@@ -49,6 +50,10 @@ class InvalidCredential(Exception):
 
     It never says which of them.
     """
+
+
+class UnknownCredential(InvalidCredential):
+    """What was never a key of ours. One that was, and is revoked, expired or deleted, is not that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +98,9 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def check_syntax(secret: str) -> None:
-    """Raises InvalidCredential unless it is 1 to 512 printable ASCII characters, without spaces."""
+    """Raises UnknownCredential unless it is 1 to 512 printable ASCII characters, without spaces."""
     if _SYNTAX.fullmatch(secret) is None:
-        raise InvalidCredential
+        raise UnknownCredential
 
 
 def digest(secret: str) -> str:
@@ -119,6 +124,16 @@ def _base62(number: int, width: int) -> str:
         number, digit = divmod(number, 62)
         digits = _BASE62[digit] + digits
     return digits
+
+
+def is_made_here(secret: str) -> bool:
+    """Whether it has the form, and the checksum, of the secrets that are made here."""
+    body, checksum = secret[:-_CHECKSUM_CHARACTERS], secret[-_CHECKSUM_CHARACTERS:]
+    return (
+        len(secret) == _SHOWN_CHARACTERS + _SECRET_CHARACTERS + _CHECKSUM_CHARACTERS
+        and secret.startswith("sk-")
+        and checksum == _base62(zlib.crc32(body.encode()), _CHECKSUM_CHARACTERS)
+    )
 
 
 def prefix_of(secret: str) -> str:
@@ -181,13 +196,35 @@ class _Found:
     expires_at: float  # Unix seconds
 
 
-def find(wanted: str, now: datetime) -> _Found | None:
+class Refused(Enum):
+    """Why a credential lets nobody in."""
+
+    UNKNOWN = "there is no such key"
+    OUT = "it is revoked or expired, or its owner is out"
+
+
+def find(wanted: str, now: datetime) -> _Found | Refused:
     """Whom the key with this digest lets in at that moment, if anybody. A database job."""
     with operator_scope():
         if wanted == _PUBLIC:
-            return _find_public(Tenant.objects.all())
+            return _find_public(Tenant.objects.all()) or Refused.OUT
         current, old = Q(digest=wanted), Q(old_digest=wanted, old_until__gt=now)
-        return _find_api_key(now, current | old) or _find_security_key(current)
+        found = _find_api_key(now, current | old) or _find_security_key(current)
+        if found is not None:
+            return found
+        was_ours = ApiKey.objects.filter(current | Q(old_digest=wanted)).exists()
+        was_ours = was_ours or SecurityKey.objects.filter(current).exists()
+        return Refused.OUT if was_ours else Refused.UNKNOWN
+
+
+def of_tenant(slug: str) -> Caller:
+    """The tenant itself, for what an operator has done in its name. Raises InvalidCredential where it is not
+    there, or not active. A database job."""
+    with operator_scope():
+        tenant = Tenant.objects.filter(slug=slug, active=True).first()
+        if tenant is None:
+            raise InvalidCredential
+        return _caller(tenant)
 
 
 def find_again(
@@ -253,8 +290,8 @@ class _Tables:
     """What was found since the last change: answers by digest, and the lookups under way."""
 
     callers: dict[str, _Found] = field(default_factory=dict)
-    refusals: dict[str, float] = field(default_factory=dict)
-    lookups: dict[str, asyncio.Task[Caller | None]] = field(default_factory=dict)
+    refusals: dict[str, tuple[float, Refused]] = field(default_factory=dict)
+    lookups: dict[str, asyncio.Task[Caller | Refused]] = field(default_factory=dict)
 
 
 class KeyCache:
@@ -269,9 +306,15 @@ class KeyCache:
         self._tables = _Tables()
 
     async def authenticate(self, secret: str) -> Caller:
-        """Raises InvalidCredential, or database.DatabaseUnavailable when nobody can tell."""
+        """Raises InvalidCredential (UnknownCredential for what was never a key of ours), or
+        database.DatabaseUnavailable when nobody can tell."""
         check_syntax(secret)
-        return await self._caller(digest(secret))
+        try:
+            return await self._caller(digest(secret))
+        except UnknownCredential:
+            if is_made_here(secret):
+                raise InvalidCredential from None
+            raise
 
     async def public(self) -> Caller:
         """Who calls without a credential. Raises as `authenticate`; InvalidCredential where nobody may."""
@@ -282,7 +325,9 @@ class KeyCache:
         if found is not None and self._clock() < found.expires_at:
             return found.caller
         caller = await self._look_up(key)
-        if caller is None:
+        if caller is Refused.UNKNOWN:
+            raise UnknownCredential
+        if isinstance(caller, Refused):
             raise InvalidCredential
         return caller
 
@@ -290,16 +335,17 @@ class KeyCache:
         """Forgets everything, on whichever thread, lookups under way included."""
         self._tables = _Tables()
 
-    async def _look_up(self, key: str) -> Caller | None:
+    async def _look_up(self, key: str) -> Caller | Refused:
         tables = self._tables
-        if self._clock() < tables.refusals.get(key, 0.0):
-            return None
+        until, refused = tables.refusals.get(key, (0.0, Refused.UNKNOWN))
+        if self._clock() < until:
+            return refused
         lookup = tables.lookups.get(key)
         if lookup is None:
             lookup = tables.lookups[key] = asyncio.create_task(self._fill(tables, key))
         return await asyncio.shield(lookup)  # which others may be waiting for
 
-    async def _fill(self, tables: _Tables, key: str) -> Caller | None:
+    async def _fill(self, tables: _Tables, key: str) -> Caller | Refused:
         now = self._clock()
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
@@ -308,9 +354,9 @@ class KeyCache:
             raise database.DatabaseUnavailable from error
         finally:
             del tables.lookups[key]
-        if found is None:
-            _keep(tables.refusals, key, now + CACHE_SECONDS)
-            return None
+        if isinstance(found, Refused):
+            _keep(tables.refusals, key, (now + CACHE_SECONDS, found))
+            return found
         _keep(tables.callers, key, _Found(found.caller, min(found.expires_at, now + CACHE_SECONDS)))
         return found.caller
 

@@ -10,8 +10,12 @@ from django.shortcuts import render
 
 from accounts.errors import ApiError
 from accounts.ids import uuid7
+from proxy.asgi import MODELS, POSTS, STORED
+from proxy.endpoints import older_paths
 
 _NOTHING_HERE = "There is nothing here. The API begins at /v1/."
+
+_ENDPOINTS = [*sorted({f"/v1{path}" for path in (*POSTS, MODELS, *STORED.table)}), *older_paths.POSTS]
 
 
 def home(request: HttpRequest) -> HttpResponse:
@@ -20,7 +24,20 @@ def home(request: HttpRequest) -> HttpResponse:
         return _refuse(request, refusal)
     if _is_browser(request):
         return render(request, "gateway/home.html", {"base_url": request.build_absolute_uri("/v1")})
-    return JsonResponse({"name": "Tollgate", "api": "/v1", "admin": "/admin/", "ready": "/readyz"})
+    return JsonResponse(
+        {
+            "success": True,
+            "status": "ok",
+            "name": "Tollgate",
+            "message": "Tollgate is running. It speaks the OpenAI API.",
+            "api": "/v1",
+            "endpoints": _ENDPOINTS,
+            "admin": "/admin/",
+            "ready": "/readyz",
+            "website": request.build_absolute_uri("/"),
+            "repo": "https://github.com/tollgate/tollgate",
+        }
+    )
 
 
 def nowhere(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

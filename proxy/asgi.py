@@ -28,6 +28,7 @@ from proxy.endpoints import (
     embeddings,
     limits,
     models,
+    older_paths,
     responses,
     stored_completions,
     stored_responses,
@@ -42,6 +43,7 @@ from proxy.intake import Held
 from proxy.ledger import Ledger, spool_file
 from proxy.limiting import Limits
 from proxy.models import Worker
+from proxy.older_replies import FORBIDDEN
 from proxy.redis_event_log import RedisEventLog
 from proxy.relay import Relay
 from proxy.routing import Routing
@@ -102,7 +104,7 @@ def claims(path: str) -> bool:
     bare = route(path)
     if bare in POSTS or bare in (MODELS, LIMITS) or bare.startswith(MODELS + "/"):
         return True
-    return STORED.find(bare)[0] is not NO_METHODS
+    return older_paths.reply_at(bare) is not None or STORED.find(bare)[0] is not NO_METHODS
 
 
 class Plane:
@@ -174,8 +176,9 @@ stop = PLANE.stop
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers one request on a path that `claims` is true of."""
     request = Request(scope, receive, settings.TRUSTED_PROXIES)
-    reply = Reply(request, send, CORS)
-    await told(_answer(request, reply), request, reply)
+    bare = route(request.path)
+    reply = (older_paths.reply_at(bare) or Reply)(request, send, CORS)
+    await told(_answer(bare, request, reply), request, reply)
 
 
 async def told(answer: Awaitable[None], request: Request, reply: Reply) -> None:
@@ -188,14 +191,13 @@ async def told(answer: Awaitable[None], request: Request, reply: Reply) -> None:
         await _refuse(error, request, reply)
 
 
-async def _answer(request: Request, reply: Reply) -> None:
+async def _answer(bare: str, request: Request, reply: Reply) -> None:
     if request.method == "OPTIONS":
         wanted = request.headers.get(b"access-control-request-headers", b"*, authorization")
         allowed = (b"access-control-allow-headers", wanted)
         return await reply.whole(204, b"text/plain", b"", (*_PREFLIGHT, allowed))
     if request.header_bytes > MAX_HEADER_BYTES:
         raise errors.HeadersTooLarge
-    bare = route(request.path)
     endpoint = POSTS.get(bare)
     if endpoint is not None and request.method == "POST":
         return await PLANE.relay.answer(endpoint, request, reply)
@@ -203,6 +205,8 @@ async def _answer(request: Request, reply: Reply) -> None:
         return await limits.answer(PLANE.relay, request, reply)
     if bare == MODELS or bare.startswith(MODELS + "/"):
         return await models.answer(PLANE.relay, bare.removeprefix(MODELS).removeprefix("/"), request, reply)
+    if older_paths.reply_at(bare) is not None:
+        return await older_paths.answer(PLANE.relay, bare, request, reply)
     methods, ids = STORED.find(bare)
     if endpoint is not None and ids:  # /responses/compact is nobody's id
         methods = NO_METHODS
@@ -220,8 +224,12 @@ async def _refuse(error: Exception, request: Request, reply: Reply) -> None:
         refusal = ApiError(500, "The gateway made a mistake. It has been logged.", code="internal_error")
     fields = {"request_id": str(request.id), "status_code": refusal.status, "error_code": refusal.code}
     logger.info("refused", extra={"fields": fields})
-    if reply.status is None:
-        await reply.whole(refusal.status, b"application/json", refusal.body(), refusal.headers)
+    if reply.status is not None:
+        return
+    if older_paths.is_older_embeddings(error, request):
+        await reply.whole(*FORBIDDEN)
+    else:
+        await reply.refuse(refusal)
 
 
 _EXPOSED = (

@@ -13,7 +13,7 @@ from proxy.call import Call, NotOffered
 from proxy.dialects import openai
 from proxy.findings import THREAD, Findings, Tried, Wire
 from proxy.reported import UpstreamReported, read_error
-from proxy.routing import Plan, Routing, Target
+from proxy.routing import Plan, Routing, Target, with_account
 from proxy.upstream import Begun, Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
 from proxy.wires import speak
 
@@ -71,6 +71,8 @@ async def connect(
                 routing.succeeded(target)
                 return taken
             failure = taken
+            if ticket.call.account is not None:  # What its own account is refused says nothing of the target.
+                continue
             if failure.status in _TRY_ELSEWHERE:
                 routing.failed(target, _seconds(failure.retry_after))
     assert failure is not None  # A plan has at least one target.
@@ -85,6 +87,8 @@ async def _ask(
     Raises Unreachable, Silent, NotOffered, InvalidBody.
     """
     tried = Tried()
+    if ticket.call.account is not None:
+        target = with_account(target, ticket.call.account)
     while True:
         wire = speak(ticket.call, target, ticket.id.hex, findings, tried)
         exchange = wire.here() if wire.here else await _open(wire, target, upstreams, findings)
@@ -98,6 +102,7 @@ async def _ask(
             tried.ways.add(THREAD)
             continue
         refusal = await _refusal(exchange, target, ticket.call)
+        refusal.of_caller = ticket.call.account is not None and refusal.status in (401, 403)
         if not findings.learn(wire, target, refusal, tried):
             return tried.first if tried.first and refusal.status in wire.misunderstood else refusal
 
@@ -145,6 +150,8 @@ async def _worth_another(failure: Failure, number: int, plan: Plan) -> bool:
     asked = 0.0
     if isinstance(failure, UpstreamReported):
         asked = _seconds(failure.retry_after) or 0.0
+        if failure.of_caller:
+            return False
         if failure.status not in (_TRY_ELSEWHERE if fresh else _TRY_AGAIN):
             return False
     if fresh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -12,6 +13,7 @@ from proxy import errors, sse
 from proxy.admission import Status, Ticket
 from proxy.http import EVENTS_TYPE, NOBODY, ClientLeft, Last, Reply
 from proxy.passage import ResponsePassage
+from proxy.recent import RECENT
 from proxy.responses.native import ResponsesPassage
 
 logger = logging.getLogger(__name__)
@@ -82,8 +84,10 @@ def log(ticket: Ticket) -> None:
         "upstream": ending.upstream,
         "attempts": len(ending.attempts),
         "input_tokens": ticket.record["input_tokens"],
+        "cached_input_tokens": ticket.record["cached_input_tokens"],
         "output_tokens": ticket.record["output_tokens"],
         "first_byte_milliseconds": ending.first_byte_milliseconds,
         "duration_milliseconds": ticket.record["duration_milliseconds"],
     }
     logger.info("call", extra={"fields": fields})
+    RECENT.note(datetime.now(UTC), fields, whole=ending.status is Status.COMPLETED)

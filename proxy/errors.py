@@ -88,7 +88,8 @@ def _gateway_trouble(status: int, message: str, code: str) -> ApiError:
 def _reported(error: UpstreamReported) -> ApiError:
     """An upstream's own 4xx passes through; what is our operator's fault or the upstream's own is a 502."""
     status, told = error.status, error.error
-    if status is not None and (status in (401, 403, 407) or not 400 <= status < 500):
+    hidden = status in (401, 403, 407) and not error.of_caller
+    if status is not None and (hidden or not 400 <= status < 500):
         return _gateway_trouble(502, f"The upstream answered with status {status}.", "upstream_error")
     return ApiError(
         status or 502,

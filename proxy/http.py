@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
+from accounts.errors import ApiError
 from accounts.ids import uuid7
 from proxy import sse
 
@@ -210,6 +211,10 @@ class Reply:
         """An answer in one piece."""
         await self._head(status, content_type, [(b"content-length", b"%d" % len(body)), *headers])
         await self._send({"type": "http.response.body", "body": body})
+
+    async def refuse(self, refusal: ApiError) -> None:
+        """What was wrong before the call was admitted."""
+        await self.whole(refusal.status, b"application/json", refusal.body(), refusal.headers)
 
     async def begin_events(self) -> None:
         """The head of an event stream, once."""

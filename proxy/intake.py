@@ -51,6 +51,12 @@ def _offered(request: Request) -> Iterator[str]:
     yield request.query("security_key")
 
 
+def is_bearer(request: Request, credential: str) -> bool:
+    """Whether the credential came as a bearer, and not as a security key."""
+    given = request.header(b"authorization").partition(" ")
+    return given[0].lower() == "bearer" and given[2].strip() == credential
+
+
 def one_credential(outside: str | None, inside: str | None) -> str | None:
     """The credential of a request whose body was read, None when it has none. Raises TwoCredentials."""
     if outside and inside and outside != inside:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-from accounts.keys import Caller, InvalidCredential, KeyCache
+from accounts.keys import Caller, InvalidCredential, KeyCache, UnknownCredential
 from proxy import answers, endings
 from proxy.admission import Ticket, admit
 from proxy.attempts import connect
@@ -29,7 +29,15 @@ from proxy.findings import Findings
 from proxy.following import Following
 from proxy.http import NOBODY, Last, Reply, Request, Watch
 from proxy.idempotency import Claim, claim_of
-from proxy.intake import BODY_CREDENTIAL, Held, Holding, NoCredential, header_credential, one_credential
+from proxy.intake import (
+    BODY_CREDENTIAL,
+    Held,
+    Holding,
+    NoCredential,
+    header_credential,
+    is_bearer,
+    one_credential,
+)
 from proxy.ledger import Ledger
 from proxy.limiting import Limits
 from proxy.prompts import prompted
@@ -131,21 +139,32 @@ class Relay:
     ) -> tuple[Caller, Call, Claim | None]:
         """Who calls, what for, and under which idempotency key. A credential in the headers is checked before
         the body is read."""
-        caller = await self.keys.authenticate(credential) if credential else None
+        caller = await self.whose(credential, request) if credential else None
         body = await endpoint.read(request, holding.grow)
         if caller is None and BODY_CREDENTIAL not in body:
             caller = await self.without_credential()
         call, inside = await endpoint.understand(body, request.header(b"content-type"))
         credential = one_credential(credential, inside)
         if caller is None:
-            caller = await (self.keys.authenticate(credential) if credential else self.without_credential())
+            caller = await self.whose(credential, request)
         claim = await claim_of(request, call, caller, body)
         return caller, prompted(call, caller, datetime.now(UTC)), claim
 
     async def caller(self, request: Request) -> Caller:
         """Who asks, where the body says nothing of it. Raises InvalidCredential, NoCredential, …"""
-        credential = header_credential(request)
-        return await (self.keys.authenticate(credential) if credential else self.without_credential())
+        return await self.whose(header_credential(request), request)
+
+    async def whose(self, credential: str | None, request: Request) -> Caller:
+        """Whose credential it is. A bearer that was never a key of ours counts as none where a tenant is
+        public: programs that need no key often send some word. Raises InvalidCredential, NoCredential, …"""
+        if credential is None:
+            return await self.without_credential()
+        try:
+            return await self.keys.authenticate(credential)
+        except UnknownCredential:
+            if not is_bearer(request, credential):
+                raise
+        return await self.keys.public()
 
     async def without_credential(self) -> Caller:
         """The public tenant, where there is one. Raises NoCredential, DatabaseUnavailable."""

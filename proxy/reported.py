@@ -13,8 +13,11 @@ _SHOWN = ("message", "type", "code", "param")
 class UpstreamReported(Exception):
     """The upstream reported an error, with the status `status` or in the middle of a stream (None).
 
-    `error` is its error object, {} when it sent none.
+    `error` is its error object, {} when it sent none. `of_caller` says that it is about a key that the caller
+    brought, and so for the caller to hear.
     """
+
+    of_caller = False
 
     def __init__(
         self, error: dict[str, Any], status: int | None = None, retry_after: str | None = None

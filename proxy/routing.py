@@ -21,6 +21,7 @@ from django.db.models import Prefetch
 from accounts.keys import Caller
 from accounts.snapshot import Snapshot
 from proxy.addresses import NotSendable, cookies_in, headers_in, is_link_local
+from proxy.call import Account, NotOffered
 from proxy.models import Model, Price, Route, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 from proxy.usage import Price as TokenPrice
@@ -164,6 +165,26 @@ class Routing:
 
 def _key(target: Target) -> tuple[UUID, str]:
     return target.upstream_id, target.model
+
+
+def with_account(target: Target, account: Account) -> Target:
+    """The target, called with what its caller brings in place of the operator's key; only OpenAI's language
+    has a place for it. Raises NotOffered where the operator does not want that."""
+    if target.dialect != "openai":
+        return target
+    if not target.takes_caller_keys:
+        raise NotOffered("This model's upstream takes no key of its callers.", "openai_api_key")
+    given = {
+        "authorization": f"Bearer {account.api_key}" if account.api_key else "",
+        "openai-organization": account.organization,
+        "openai-project": account.project,
+    }
+    kept = [(name, value) for name, value in target.headers if not given.get(name)]
+    if account.api_key:  # The operator's project and organization go with the operator's key, not with this.
+        kept = [(name, value) for name, value in kept if name not in given]
+    brought = ((name, value) for name, value in given.items() if value)
+    private = (*target.private, account.api_key) if account.api_key else target.private
+    return replace(target, headers=(*kept, *brought), private=private)
 
 
 def _renamed(target: Target, model: str) -> Target:

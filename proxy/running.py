@@ -18,6 +18,7 @@ class Running:
     """Which calls run here, each under the watch that can interrupt it."""
 
     def __init__(self) -> None:
+        self.most_at_once = 0
         self._watches: dict[UUID, Watch] = {}
         self._none = asyncio.Event()
         self._none.set()

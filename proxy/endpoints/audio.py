@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy import call
-from proxy.audio import duration_milliseconds, parse_form
+from proxy.audio import Form, duration_milliseconds, parse_form
 from proxy.call import Audio, Call, InvalidBody
 
 
@@ -19,6 +19,11 @@ def parse_translation(body: bytes, content_type: str) -> tuple[Call, str | None]
 
 def _call(endpoint: str, path: str, body: bytes, content_type: str) -> tuple[Call, str | None]:
     form = parse_form(body, content_type)
+    return call_of(endpoint, path, form, form.fields.get("model"))
+
+
+def call_of(endpoint: str, path: str, form: Form, model: str | None) -> tuple[Call, str | None]:
+    """The call that a form is, for this model, and its `security_key`. Raises InvalidBody."""
     if form.file is None:
         raise InvalidBody("You must provide a 'file'.", "file")
     fields = form.fields
@@ -26,7 +31,7 @@ def _call(endpoint: str, path: str, body: bytes, content_type: str) -> tuple[Cal
     made = Call(
         endpoint=endpoint,
         path=path,
-        model=call.model_name(fields.get("model")),
+        model=call.model_name(model),
         stream=fields.get("stream", "").lower() == "true",
         fields={},
         input_tokens_estimate=0,

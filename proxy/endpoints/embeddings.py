@@ -6,6 +6,9 @@ from proxy import call
 from proxy.call import Call, InvalidBody
 from proxy.usage import estimate_input
 
+# What chatgpt-proxy takes where none is named; its bodies bear a `security_key`.
+OLDER_MODEL = "text-embedding-3-large"
+
 
 def parse(body: bytes, content_type: str) -> tuple[Call, str | None]:
     """The call, and the `security_key` of its body. Raises InvalidBody."""
@@ -17,7 +20,9 @@ def parse(body: bytes, content_type: str) -> tuple[Call, str | None]:
     made = Call(
         endpoint="embeddings",
         path="/embeddings",
-        model=call.model_name(call.string(fields, "model")),
+        model=call.model_name(
+            call.string(fields, "model"), OLDER_MODEL if "security_key" in fields else None
+        ),
         stream=False,
         fields=fields,
         input_tokens_estimate=estimate_input(body),
