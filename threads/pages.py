@@ -42,8 +42,8 @@ def listed(found: Sequence[Entry], limit: int, id_of: Callable[[Entry], str]) ->
 
 
 def fitting(sizes: Sequence[int], limit: int) -> int:
-    """How many of the first `limit` entries, of these sizes in bytes, are a page: one of them in any case, else
-    no more than LARGEST_PAGE_BYTES."""
+    """How many of the first `limit` entries, of these sizes in bytes, are a page: one in any case, else no
+    more than LARGEST_PAGE_BYTES."""
     total = 0
     for count, size in enumerate(sizes[:limit]):
         total += size

@@ -277,6 +277,16 @@ def test_encrypted_reasoning_is_shown_to_those_who_ask(sdk: OpenAI, model: str) 
     assert "encrypted_content" not in hidden
 
 
+def test_a_models_encrypted_reasoning_is_shown_to_those_who_ask(sdk: OpenAI) -> None:
+    made = sdk.responses.create(model="gpt-test+reasoning=summary", input="Hi")
+    hidden = sdk.responses.retrieve(made.id)
+    shown = sdk.responses.retrieve(made.id, include=["reasoning.encrypted_content"])
+    assert hidden == made
+    (thought, *said), (asked, *answered) = hidden.output, shown.output
+    assert answered == said
+    assert asked.to_dict() == {**thought.to_dict(), "encrypted_content": "gAAA-upstream"}
+
+
 def test_nothing_that_an_upstream_calls_things_is_ever_shown(
     alice: Person, upstream: ScriptedUpstream, model: str
 ) -> None:
