@@ -144,8 +144,10 @@ class ResponsesSocket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels
         for protocol in offered:
             if protocol.startswith(_KEY_PROTOCOL):
                 credential = one_credential(credential, protocol.removeprefix(_KEY_PROTOCOL))
+        caller = await PLANE.relay.whose(credential, request)
+        if caller.api_key_id is None and caller.security_key_id is None:
+            credential = None  # It was none, whatever was sent: the tenant is public.
         session = Session(self, credential)
-        await session.check_key()
         with suppress(OSError):  # the client did not wait for it
             await self.accept(_PROTOCOL if _PROTOCOL in offered else None)
             session.begin(self._lifetime_seconds)

@@ -21,7 +21,10 @@ def test_it_greets_a_browser_with_a_page(client: Client) -> None:
 @pytest.mark.parametrize("accept", ["*/*", "application/json", ""])
 def test_it_tells_a_program_where_the_api_is(client: Client, accept: str) -> None:
     answer = client.get("/", headers={"accept": accept})
-    assert answer.json()["api"] == "/v1"
+    document = answer.json()
+    assert (document["success"], document["status"], document["api"]) == (True, "ok", "/v1")
+    assert {"/v1/chat/completions", "/v1/responses", "/openai"} <= set(document["endpoints"])
+    assert document.keys() >= {"message", "website", "repo"}
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1/nowhere", "/v1/nowhere/", "/readyz/more"])

@@ -1,0 +1,137 @@
+"""gpt-oss models on servers of OpenAI's language: efforts, reasoning under one name, no leaked tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server import UPSTREAM_API_KEY, Gateway, Person
+from tests.upstreams.scripted import ScriptedUpstream
+
+CHAT = "/v1/chat/completions"
+HELLO = [{"role": "user", "content": "Hello"}]
+THINKS = "gpt-oss-20b+reasoning=reasoning"
+Document = dict[str, Any]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def routes(session_gateway: Gateway, session_upstream: ScriptedUpstream) -> None:
+    address = {"base_url": session_upstream.url, "api_key": UPSTREAM_API_KEY}
+    upstreams = [
+        {"name": "repeats", "repeats_reasoning": True, **address},
+        {"name": "chats-oss", "responses": "chat", **address},
+    ]
+    models = [
+        {"name": "gpt-oss-twice", "routes": [{"upstream": "repeats", "model": THINKS}]},
+        {"name": "house-model", "reasoning_effort": "high", "routes": [{"upstream": "repeats"}]},
+        {"name": "gpt-oss-chats", "routes": [{"upstream": "chats-oss", "model": THINKS}]},
+    ]
+    session_gateway.configure({"upstreams": list(upstreams), "models": list(models)})
+
+
+def ask(
+    person: Person, model: str, *, headers: dict[str, str] | None = None, **members: Any
+) -> httpx.Response:
+    return person.http.post(CHAT, json={"model": model, "messages": HELLO, **members}, headers=headers)
+
+
+def message(response: httpx.Response) -> Document:
+    found: Document = response.json()["choices"][0]["message"]
+    return found
+
+
+def sent(upstream: ScriptedUpstream) -> Document:
+    return upstream.calls()[-1].document
+
+
+def test_its_reasoning_has_one_name(gateway: Gateway, alice: Person) -> None:
+    answer = ask(alice, THINKS)
+    assert message(answer)["content"] == "w1 w2 w3 w4 w5"
+    assert message(answer)["reasoning_content"]
+    assert "reasoning" not in message(answer)
+    assert answer.json()["usage"]["completion_tokens"] == 5
+    assert gateway.usage_of(answer.headers["x-request-id"])["output_tokens"] == 5
+
+
+def test_its_reasoning_streams_under_that_name(alice: Person) -> None:
+    text = ask(alice, THINKS, stream=True).text
+    assert '"reasoning_content":' in text
+    assert '"reasoning":' not in text
+    assert text.endswith("data: [DONE]\n\n")
+
+
+def test_it_comes_under_both_names_where_the_operator_wants_it(alice: Person) -> None:
+    answer = message(ask(alice, "gpt-oss-twice"))
+    assert answer["reasoning"] == answer["reasoning_content"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "members"),
+    [
+        ({"x-show-reasoning": "false"}, {}),
+        ({}, {"metadata": {"show_reasoning": "no"}}),
+        ({}, {"include_reasoning": False}),
+        ({}, {"reasoning": {"exclude": True}}),
+        ({}, {"reasoning_effort": "none"}),
+    ],
+)
+def test_it_is_hidden_where_that_is_asked(
+    alice: Person, headers: dict[str, str], members: dict[str, Any]
+) -> None:
+    answer = ask(alice, THINKS, headers=headers, **members)
+    assert answer.status_code == 200
+    assert "reasoning_content" not in message(answer)
+
+
+@pytest.mark.parametrize(
+    ("headers", "members", "effort"),
+    [
+        ({}, {}, None),
+        ({}, {"reasoning_effort": "xhigh"}, "high"),
+        ({}, {"reasoning": {"effort": "minimal"}}, "low"),
+        ({"x-reasoning-effort": "HIGH"}, {}, "high"),
+        ({"x-reasoning-effort": "high"}, {"reasoning_effort": "low"}, "low"),
+        ({}, {"metadata": {"reasoning_effort": "medium"}}, "medium"),
+        ({}, {"reasoning_effort": "none"}, "low"),
+    ],
+)
+def test_the_upstream_gets_an_effort_that_it_knows(
+    alice: Person,
+    upstream: ScriptedUpstream,
+    headers: dict[str, str],
+    members: dict[str, Any],
+    effort: str | None,
+) -> None:
+    assert ask(alice, THINKS, headers=headers, **members).status_code == 200
+    assert sent(upstream).get("reasoning_effort") == effort
+    assert not {"reasoning", "metadata", "include_reasoning"} & sent(upstream).keys()
+
+
+def test_an_effort_of_the_operators_holds_where_none_is_named(
+    alice: Person, upstream: ScriptedUpstream
+) -> None:
+    ask(alice, "house-model")
+    assert sent(upstream)["reasoning_effort"] == "high"
+    ask(alice, "house-model", reasoning_effort="low")
+    assert sent(upstream)["reasoning_effort"] == "low"
+
+
+def test_other_models_are_passed_through_as_they_are(alice: Person, upstream: ScriptedUpstream) -> None:
+    answer = ask(alice, "gpt-test+reasoning=reasoning", reasoning_effort="xhigh", include_reasoning=True)
+    assert message(answer)["reasoning"]
+    assert (sent(upstream)["reasoning_effort"], sent(upstream)["include_reasoning"]) == ("xhigh", True)
+    assert "stream" not in sent(upstream)
+
+
+def test_a_response_has_the_reasoning_as_an_item(alice: Person) -> None:
+    response = alice.sdk.responses.create(model="gpt-oss-chats", input="Hello")
+    assert [item.type for item in response.output] == ["reasoning", "message"]
+    assert response.output_text == "w1 w2 w3 w4 w5"
+
+
+def test_a_broken_answer_is_no_success(gateway: Gateway, alice: Person) -> None:
+    answer = ask(alice, "gpt-oss-20b+cut=3")
+    assert answer.status_code == 502
+    assert gateway.usage_of(answer.headers["x-request-id"])["status"] == "truncated"
