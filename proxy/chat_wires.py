@@ -17,7 +17,7 @@ import msgspec
 from accounts.ids import created_at
 from proxy import chunk_passage, counts, gpt_oss, messages, reasoning
 from proxy.admission import Ending
-from proxy.call import Call
+from proxy.call import Call, Fields
 from proxy.dialects import ai_sdk, chatkit, openai
 from proxy.dialects.chatkit_passage import ChatKitPassage
 from proxy.elsewhere import There
@@ -52,6 +52,16 @@ def asked(call: Call, target: Target) -> Asked:
         show_header=show_header,
         default_effort=target.effort or None,
     )
+
+
+def with_effort(call: Call, target: Target) -> Fields:
+    """The members of a Response, which goes upstream as one, with the effort in them that is asked for
+    elsewhere, or that the operator set. Raises InvalidBody."""
+    if not is_special(call, target) or (effort := asked(call, target).effort) is None:
+        return call.fields
+    known: Fields = msgspec.json.decode(call.fields.get("reasoning", b"{}"), type=Fields | None) or {}
+    known["effort"] = msgspec.Raw(msgspec.json.encode(gpt_oss.EFFORTS[effort]))
+    return {**call.fields, "reasoning": msgspec.Raw(msgspec.json.encode(known))}
 
 
 def _gpt_oss(call: Call, target: Target, request_id: str, findings: Findings, tried: Tried) -> Wire:

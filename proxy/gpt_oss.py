@@ -21,7 +21,8 @@ from proxy.passage import ChatPassage, Garbled, value
 from proxy.reasoning import Asked
 
 DEFAULT_EFFORT = "medium"  # the model's own (OpenAI's gpt-oss model card, 2025-08)
-_EFFORTS = {
+# Everybody's words for it, and the model's.
+EFFORTS = {
     "none": "low",
     "minimal": "low",
     "low": "low",
@@ -45,7 +46,7 @@ def is_gpt_oss(model: str) -> bool:
 
 def effort(asked: Asked) -> str:
     """The effort as the model knows it: low, medium or high."""
-    return _EFFORTS[asked.effort or DEFAULT_EFFORT]
+    return EFFORTS[asked.effort or DEFAULT_EFFORT]
 
 
 def prepare(call: Call, asked: Asked) -> Call:

@@ -78,7 +78,7 @@ def _over_chat(call: Call, target: Target, request_id: str, findings: Findings, 
 def _native(call: Call, target: Target, request_id: str, findings: Findings) -> Wire:
     if not target.own:
         foreign.refuse(call.fields)
-    fields, asks = call.fields, False
+    fields, asks = chat_wires.with_effort(call, target), False
     if call.kept and not includes_encrypted(call.asked) and not findings.lacks(target, ENCRYPTED):
         fields, asks = {**fields, "include": msgspec.Raw(_with_encrypted(fields.get("include")))}, True
     tells = b'"reasoning_text"' in bytes(fields["input"])

@@ -131,6 +131,19 @@ def test_a_response_has_the_reasoning_as_an_item(alice: Person) -> None:
     assert response.output_text == "w1 w2 w3 w4 w5"
 
 
+def test_a_response_that_goes_upstream_as_one_has_an_effort_too(
+    alice: Person, upstream: ScriptedUpstream
+) -> None:
+    alice.sdk.responses.create(model="house-model", input="Hello")
+    assert sent(upstream)["reasoning"] == {"effort": "high"}
+    alice.sdk.responses.create(
+        model="house-model", input="Hello", reasoning={"effort": "minimal", "summary": "auto"}
+    )
+    assert sent(upstream)["reasoning"] == {"effort": "low", "summary": "auto"}
+    alice.sdk.responses.create(model="gpt-test", input="Hello", reasoning={"effort": "xhigh"})
+    assert sent(upstream)["reasoning"] == {"effort": "xhigh"}
+
+
 def test_a_broken_answer_is_no_success(gateway: Gateway, alice: Person) -> None:
     answer = ask(alice, "gpt-oss-20b+cut=3")
     assert answer.status_code == 502

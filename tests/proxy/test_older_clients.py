@@ -14,7 +14,8 @@ from tests.server import Gateway, plain_environment
 
 CLIENTS = Path(__file__).with_name("clients")
 
-pytestmark = pytest.mark.slow
+# What is asked and answered here has nothing to do with where it is stored.
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 
 @pytest.fixture(scope="module")
