@@ -62,6 +62,11 @@ PERMISSIONS: dict[tuple[str, str], tuple[Reach, ...]] = {
     ("budgets", "create"): _MANAGED,
     ("budgets", "update"): _MANAGED,
     ("budgets", "delete"): _MANAGED,
+    ("threads", "read"): _WATCHED,
+    ("threads", "content"): _MANAGED,
+    ("threads", "branch"): _MANAGED,
+    ("threads", "delete"): _MANAGED,
+    ("threads", "erase"): _MANAGED,
     ("audit", "read"): _MANAGED,
 }
 

@@ -11,10 +11,11 @@ from accounts.api.limits import Budgets, Limits
 from accounts.api.routes import Routes
 from accounts.api.tenants import Members, Tenants
 from gateway import pages
+from threads.api import Threads
 
 admin.site.site_header = admin.site.site_title = "Tollgate"
 
-MANAGED = (Tenants, Members, ApiKeys, SecurityKeys, Limits, Budgets, Audit)
+MANAGED = (Tenants, Members, ApiKeys, SecurityKeys, Limits, Budgets, Threads, Audit)
 
 management = Routes()
 for resource in MANAGED:

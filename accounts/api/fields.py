@@ -44,12 +44,30 @@ class Asked(serializers.Serializer[Any]):
         values.pop("tenant", None)
         return values
 
+
+def named_alone(request: Request, *names: str) -> dict[str, str]:
+    """The query of what takes these words and a tenant. Raises ValidationError for any other."""
+    unknown = set(request.query_params) - {"tenant", *names}
+    if unknown:
+        raise ValidationError(dict.fromkeys(sorted(unknown), _UNKNOWN))
+    return dict(request.query_params.dict())
+
+
+class Body(serializers.Serializer[Any]):
+    """The body of an action, whose unknown fields are refused by name."""
+
     @classmethod
-    def read_tenant(cls, request: Request) -> None:
-        """The query of one row names a tenant at most. Raises ValidationError."""
-        unknown = set(request.query_params) - {"tenant"}
+    def of(cls, request: Request, **context: Any) -> dict[str, Any]:
+        """Its values. Raises ValidationError."""
+        body = cls(data=request.data, context=context)
+        body.is_valid(raise_exception=True)
+        return dict(body.validated_data)
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = sorted(set(data) - set(self.fields)) if isinstance(data, dict) else []
         if unknown:
-            raise ValidationError(dict.fromkeys(sorted(unknown), _UNKNOWN))
+            raise ValidationError(dict.fromkeys(unknown, _UNKNOWN))
+        return super().to_internal_value(data)
 
 
 class Written(serializers.ModelSerializer[Row]):

@@ -18,7 +18,7 @@ from rest_framework.serializers import BaseSerializer
 
 from accounts import keys
 from accounts.actors import names_of, role_of
-from accounts.api.fields import Asked, TenantField, UserNameField, Written, user_ids
+from accounts.api.fields import Asked, Body, TenantField, UserNameField, Written, user_ids
 from accounts.api.resource import Altered, Made, given
 from accounts.api.schema import Nothing
 from accounts.errors import ApiError
@@ -118,7 +118,7 @@ class ApiKeyBody(KeyBody[ApiKey]):
         return int(owner.user_id)
 
 
-class Rotation(serializers.Serializer[Any]):
+class Rotation(Body):
     """How a key is made anew."""
 
     overlap_seconds = serializers.IntegerField(
@@ -127,12 +127,6 @@ class Rotation(serializers.Serializer[Any]):
         max_value=LONGEST_OVERLAP_SECONDS,
         help_text="How long the old one still works.",
     )
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = sorted(set(data) - set(self.fields)) if isinstance(data, dict) else []
-        if unknown:
-            raise ValidationError(dict.fromkeys(unknown, "There is no such field."))
-        return super().to_internal_value(data)
 
 
 class KeysAsked(Asked):
@@ -246,11 +240,10 @@ class ApiKeys(Keys, Altered):
     def rotate(self, request: Request, id: str) -> Response:
         """A new secret for the key, which stays what it is; the old one works until the overlap ends."""
         key = self.get_object()
-        asked = Rotation(data=request.data)
-        asked.is_valid(raise_exception=True)
+        asked = Rotation.of(request)
         if key.revoked_at is not None:
             raise ApiError(409, "The key is revoked. Make another.")
         self._owner(key.tenant, key.user_id)
-        secret = keys.rotate(key, timedelta(seconds=asked.validated_data["overlap_seconds"]))
+        secret = keys.rotate(key, timedelta(seconds=asked["overlap_seconds"]))
         self.note("rotate", key, ("secret",))
         return self.answer(key, secret, status=200)

@@ -6,7 +6,7 @@ it. Rows are reached through `.of(tenant)` beside that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar, cast
 from uuid import UUID
@@ -27,7 +27,7 @@ from accounts import audit
 from accounts.actors import Actor
 from accounts.api.authentication import AUTHENTICATION, no_such
 from accounts.api.bodies import JsonBody
-from accounts.api.fields import Asked, Written
+from accounts.api.fields import Asked, Written, named_alone
 from accounts.api.parts import Numbered, by_id
 from accounts.api.schema import Described
 from accounts.errors import ApiError
@@ -40,11 +40,6 @@ REQUESTS_PER_MINUTE = 600
 
 _NO_ACTIONS = (None, "metadata")  # what REST framework calls those that are not there
 _RIGHTS = {"list": "read", "retrieve": "read", "partial_update": "update", "destroy": "delete"}
-
-
-def right(action: str) -> str:
-    """What the permission table calls an action of a resource."""
-    return _RIGHTS.get(action, action)
 
 
 class MayDo(BasePermission):
@@ -78,6 +73,8 @@ class Resource(GenericViewSet[Any]):
     orderings: ClassVar[tuple[str, ...]] = ()
     own: ClassVar[str] = "user_id"  # the column that says whose a row is
     common: ClassVar[bool] = False  # the rows are no tenant's: row security does not divide them
+    rights: ClassVar[Mapping[str, str]] = {}  # what the permission table calls an action of its own
+    unscoped: ClassVar[tuple[str, ...]] = ()  # actions that open transactions themselves
 
     authentication_classes = tuple(AUTHENTICATION)
     permission_classes = (MayDo,)
@@ -103,16 +100,22 @@ class Resource(GenericViewSet[Any]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        self._scopes.enter_context(operator_scope() if self.common else self.actor.scope())
-        self._scoped = True
+        if self.action not in self.unscoped:
+            self._scopes.enter_context(operator_scope() if self.common else self.actor.scope())
+            self._scoped = True
 
     @property
     def actor(self) -> Actor:
         return cast(Actor, self.request.auth)
 
+    @classmethod
+    def right(cls, action: str) -> str:
+        """What the permission table calls an action of this resource."""
+        return cls.rights.get(action, _RIGHTS.get(action, action))
+
     def reach(self) -> Reach:
         """How far the actor's right to do this goes."""
-        return reach(self.actor.role, self.resource, right(self.action or ""))
+        return reach(self.actor.role, self.resource, self.right(self.action or ""))
 
     def may(self, action: str) -> bool:
         """Whether the actor may do that too."""
@@ -190,7 +193,7 @@ class Resource(GenericViewSet[Any]):
         return rows.filter(Q(**values))
 
     def retrieve(self, request: Request, id: str) -> Response:
-        self.asked.read_tenant(request)
+        named_alone(request)
         return Response(self.shown(self.get_object()))
 
     # What is noted

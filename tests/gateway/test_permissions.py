@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from accounts.ids import uuid7
 from accounts.permissions import PERMISSIONS, Reach, Role, reach
 from gateway.urls import MANAGED
-from tests.managing import Cast, cast, made
+from tests.managing import Cast, cast, key_of, made
 from tests.server import Gateway
 
 _NUMBERS = count(1)
@@ -27,7 +28,6 @@ _METHODS = {
     "partial_update": "PATCH",
     "destroy": "DELETE",
 }
-_RIGHTS = {"list": "read", "retrieve": "read", "partial_update": "update", "destroy": "delete"}
 Sample = Callable[[Cast, str], str]
 
 
@@ -40,10 +40,7 @@ class Step:
     method: str
     detail: bool
     path: str
-
-    @property
-    def right(self) -> str:
-        return _RIGHTS.get(self.action, self.action)
+    right: str
 
     def __str__(self) -> str:
         return f"{self.resource}.{self.action}"
@@ -53,11 +50,20 @@ def steps() -> Iterator[Step]:
     for each in MANAGED:
         for action, method in _METHODS.items():
             if hasattr(each, action):
-                yield Step(each.resource, action, method, action not in ("list", "create"), "")
+                yield Step(
+                    each.resource, action, method, action not in ("list", "create"), "", each.right(action)
+                )
         extras: list[Any] = each.get_extra_actions()
         for extra in extras:
             for method, action in extra.mapping.items():
-                yield Step(each.resource, action, method.upper(), extra.detail, f"{extra.url_path}/")
+                yield Step(
+                    each.resource,
+                    action,
+                    method.upper(),
+                    extra.detail,
+                    f"{extra.url_path}/",
+                    each.right(action),
+                )
 
 
 def make(resource: str, **body: object) -> Sample:
@@ -94,6 +100,13 @@ def budget(people: Cast, tenant: str) -> str:
     return str(made(people.operator.post("budgets/", json=body))["id"])
 
 
+def conversation(people: Cast, tenant: str) -> str:
+    headers = {"authorization": f"Bearer {key_of(tenant, 'owner')}"}
+    url = f"{people.gateway.url}/v1/conversations"
+    answer = httpx.post(url, headers=headers, json={}, trust_env=False)
+    return str(UUID(answer.json()["id"].removeprefix("conv_")))
+
+
 # Each makes a row that belongs to the tenant and to none of the people who ask for it.
 SAMPLES: dict[str, Sample] = {
     "tenants": tenant_itself,
@@ -102,6 +115,7 @@ SAMPLES: dict[str, Sample] = {
     "security-keys": make("security-keys", tenant="{tenant}", name="key {n}"),
     "limits": make("limits", tenant="{tenant}", scope="model", name="model-{n}", concurrent=1),
     "budgets": budget,
+    "threads": conversation,
     "audit": entry,
 }
 
