@@ -8,16 +8,22 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from accounts.api.audit import Audit
 from accounts.api.keys import ApiKeys, SecurityKeys
 from accounts.api.limits import Budgets, Limits
-from accounts.api.routes import Routes
+from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
 from gateway import pages
+from proxy.api.calls import OpenCalls, Usage
+from proxy.api.models import Models, Prices, Routes
+from proxy.api.upstreams import Upstreams
 from threads.api import Threads
 
 admin.site.site_header = admin.site.site_title = "Tollgate"
 
-MANAGED = (Tenants, Members, ApiKeys, SecurityKeys, Limits, Budgets, Threads, Audit)
+MANAGED = (
+    *(Tenants, Members, ApiKeys, SecurityKeys, Limits, Budgets, Upstreams, Models, Routes, Prices),
+    *(Usage, OpenCalls, Threads, Audit),
+)
 
-management = Routes()
+management = Paths()
 for resource in MANAGED:
     management.register(resource.resource, resource, basename=resource.resource)
 

@@ -7,6 +7,9 @@ from the moment it is admitted. `IdempotencyKey` is a name that a caller gave to
 
 from __future__ import annotations
 
+import uuid
+from typing import Any, ClassVar, TypeVar
+
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
@@ -15,6 +18,8 @@ from accounts.changes import AnnouncedModel
 from accounts.ids import uuid7
 from accounts.models import Tenant
 from proxy.reasoning import EFFORTS
+
+Row = TypeVar("Row", bound=models.Model)
 
 
 class Upstream(AnnouncedModel):
@@ -153,6 +158,14 @@ class Worker(models.Model):
     seen_at = models.DateTimeField(db_default=Now())
 
 
+class CallQuerySet(models.QuerySet[Row]):
+    """Calls, which no process caches."""
+
+    def of(self, tenant: Tenant | uuid.UUID) -> CallQuerySet[Row]:
+        """Those of this tenant."""
+        return self.filter(tenant_id=tenant.id if isinstance(tenant, Tenant) else tenant)
+
+
 class CallRow(models.Model):
     """What is known of a call when it is admitted."""
 
@@ -168,6 +181,8 @@ class CallRow(models.Model):
     budgets = models.JSONField(
         default=list, help_text="What its cost counts against: budget, subject, window."
     )
+
+    objects: ClassVar[models.Manager[Any]] = CallQuerySet.as_manager()
 
     class Meta:
         abstract = True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 from django.core.exceptions import ValidationError as DjangoInvalid
+from django.db import models
 from django.db.models import Model
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -70,6 +72,23 @@ class Body(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class FiniteField(serializers.FloatField):
+    """A number that is one: neither infinite, nor none."""
+
+    def to_internal_value(self, data: Any) -> float:
+        number = super().to_internal_value(data)
+        if not math.isfinite(number):
+            raise ValidationError("Give a number.")
+        return number
+
+
+# What PostgreSQL's columns hold; SQLite's would take more, and fail at 64 bits.
+_LARGEST: dict[type[models.Field[Any, Any]], int] = {
+    models.PositiveSmallIntegerField: 2**15 - 1,
+    models.PositiveIntegerField: 2**31 - 1,
+}
+
+
 class Written(serializers.ModelSerializer[Row]):
     """A row as it is shown and written, held to every rule that its model has.
 
@@ -77,6 +96,17 @@ class Written(serializers.ModelSerializer[Row]):
     """
 
     lasting: ClassVar[tuple[str, ...]] = ()
+    serializer_field_mapping = {  # REST framework's type
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.FloatField: FiniteField,
+    }
+
+    def build_standard_field(self, field_name: str, model_field: Any) -> Any:
+        made, options = super().build_standard_field(field_name, model_field)
+        largest = _LARGEST.get(type(model_field))
+        if largest is not None:
+            options["max_value"] = min(largest, options.get("max_value", largest))
+        return made, options
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -96,7 +126,9 @@ class Written(serializers.ModelSerializer[Row]):
         return None
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if self.instance is None and "tenant" in self.fields and "tenant" not in attrs:
+        tenant = self.fields.get("tenant")
+        wanted = tenant is not None and not tenant.allow_null and "tenant" not in attrs
+        if self.instance is None and wanted:
             attrs["tenant"] = self.context["view"].home()
         self.check_row(attrs)
         return attrs
@@ -113,6 +145,15 @@ class Written(serializers.ModelSerializer[Row]):
         except DjangoInvalid as error:
             raise ValidationError(self._by_our_names(error)) from None
         attrs |= {name: getattr(row, name) for name in attrs}  # as the model writes them
+
+    def changed(self) -> list[str]:
+        """The fields that an update will change."""
+        values, row = self.validated_data, self.instance
+        return [
+            name
+            for name, field in self.fields.items()
+            if (source := field.source or name) in values and getattr(row, source, None) != values[source]
+        ]
 
     def unchecked(self) -> set[str]:
         """Columns that are not filled yet."""

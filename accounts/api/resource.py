@@ -166,6 +166,10 @@ class Resource(GenericViewSet[Any]):
             raise no_such(self.noun)
         return row
 
+    def one_tenant(self) -> bool:
+        """Whether all rows that are asked for are one tenant's."""
+        return self.actor.tenant_id is not None or "tenant" in self.request.query_params
+
     # What is shown
 
     def context_of(self, rows: Sequence[Any]) -> dict[str, Any]:
@@ -248,7 +252,8 @@ class Altered(Resource):
         serializer = self.get_serializer(row, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         self.check_alteration(row, serializer.validated_data)
-        changed = altered(serializer)
+        assert isinstance(serializer, Written)
+        changed = serializer.changed()
         if changed:
             row = serializer.save()
             self.note("update", row, changed)
@@ -278,14 +283,3 @@ class Removed(Resource):
 def given(serializer: BaseSerializer[Any]) -> list[str]:
     """The fields that the caller gave."""
     return [name for name in serializer.fields if name in serializer.initial_data]  # type: ignore[attr-defined]
-
-
-def altered(serializer: BaseSerializer[Any]) -> list[str]:
-    """Those that an update will change."""
-    assert isinstance(serializer, Written)
-    values, row = serializer.validated_data, serializer.instance
-    return [
-        name
-        for name, field in serializer.fields.items()
-        if (source := field.source or name) in values and getattr(row, source, None) != values[source]
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rest_framework.routers import SimpleRouter
 
 
-class Routes(SimpleRouter):
+class Paths(SimpleRouter):
     """Answers either way, since nothing is redirected here."""
 
     def __init__(self) -> None:
