@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -26,24 +28,23 @@ _SEALED = ("api_key", "headers", "cookies")
 _KEPT = "Give this again: it goes only where it was given for."
 
 
-class SecretField(serializers.Field[str, Any, bool, Any]):
-    """A secret, null to take it away; whether there is one, when it is shown."""
+@extend_schema_field(OpenApiTypes.STR)
+class SecretField(serializers.Field[str, Any, Any, Any]):
+    """A secret, null to take it away; never shown."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(required=False, allow_null=True, write_only=True, **options)
 
     def to_internal_value(self, data: Any) -> str:
         return checked(data, check_header)
 
-    def to_representation(self, value: Any) -> bool:
-        return bool(value)
 
-    def get_attribute(self, instance: Any) -> Any:
-        return getattr(instance, f"sealed_{self.field_name}") or b""
-
-
+@extend_schema_field({"type": "object", "additionalProperties": {"type": "string"}})
 class PairsField(SecretField):
     """Names and texts, as lines that are sent with each call."""
 
-    def __init__(self, between: str, check: Callable[[str], object], **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, between: str, check: Callable[[str], object]) -> None:
+        super().__init__()
         self._between, self._check = between, check
 
     def to_internal_value(self, data: Any) -> str:
@@ -66,16 +67,31 @@ def checked(text: Any, check: Callable[[str], object]) -> str:
     return text
 
 
+class Sealed(serializers.BooleanField):
+    """Whether there is such a secret."""
+
+    def __init__(self) -> None:
+        super().__init__(read_only=True)
+
+    def get_attribute(self, instance: Any) -> bool:
+        secret = str(self.field_name).removeprefix("has_")
+        return getattr(instance, f"sealed_{secret}") is not None
+
+
 class UpstreamBody(Written[Upstream]):
     tenant = TenantField(required=False, allow_null=True, help_text="Only for this tenant; null: for all.")
-    api_key = SecretField(required=False, allow_null=True, help_text="Shown as whether there is one.")
-    headers = PairsField(": ", headers_in, required=False, allow_null=True)
-    cookies = PairsField("=", cookies_in, required=False, allow_null=True)
+    api_key = SecretField(help_text="Sent as a bearer; null takes it away.")
+    headers = PairsField(": ", headers_in)
+    cookies = PairsField("=", cookies_in)
+    has_api_key = Sealed()
+    has_headers = Sealed()
+    has_cookies = Sealed()
 
     class Meta:
         model = Upstream
         fields = (
             *("id", "name", "tenant", "dialect", "base_url", "api_key", "headers", "cookies"),
+            *("has_api_key", "has_headers", "has_cookies"),
             *("organization", "project", "responses", "takes_caller_keys", "repeats_reasoning"),
             *("session_prefix", "connect_timeout_seconds", "first_byte_timeout_seconds"),
             *("idle_timeout_seconds", "total_timeout_seconds", "enabled", "created_at"),

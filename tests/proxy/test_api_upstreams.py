@@ -36,7 +36,7 @@ def test_it_adds_an_upstream_a_model_and_a_route_and_calls_go_there(
     there, model = name(), f"model-{name()}"
     body = {"name": there, "base_url": f"{upstream.url}/", "api_key": SECRET, "headers": {"X-Team": "blue"}}
     row = made(people.operator.post("upstreams/", json=body))
-    assert (row["api_key"], row["headers"], row["cookies"]) == (True, True, False)
+    assert (row["has_api_key"], row["has_headers"], row["has_cookies"]) == (True, True, False)
     assert row["base_url"] == upstream.url
     made(people.operator.post("models/", json={"name": model}))
     made(people.operator.post("routes/", json={"model": model, "upstream": there, "upstream_model": "gpt-x"}))
@@ -69,7 +69,7 @@ def test_it_wants_a_key_again_for_another_address(people: Cast) -> None:
     moved = {"base_url": "http://127.0.0.1:10/v1"}
     assert error(people.operator.patch(path, json=moved), 400)["param"] == "api_key"
     assert error(people.operator.patch(path, json={"tenant": "served"}), 400)["param"] == "api_key"
-    assert people.operator.patch(path, json={**moved, "api_key": None}).json()["api_key"] is False
+    assert people.operator.patch(path, json={**moved, "api_key": None}).json()["has_api_key"] is False
     assert people.operator.patch(path, json={"tenant": "served"}).json()["tenant"] == "served"
 
 
