@@ -111,6 +111,12 @@ def announced() -> Iterator[None]:
         yield
 
 
+def announce() -> None:
+    """Has every process read anew what it caches, and have budgets asked for anew."""
+    with announced():
+        pass
+
+
 def _tell(installation: Installation) -> None:
     _ears.hear(str(installation))
     if settings.REDIS_URL:

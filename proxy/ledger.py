@@ -27,6 +27,7 @@ from uuid import UUID
 import msgspec
 from django.db import DataError, InterfaceError, OperationalError, connection, models, transaction
 
+from accounts import changes
 from accounts.database import DatabaseUnavailable
 from accounts.tenancy import OPERATOR_SQL, operator_scope
 from proxy import idempotency
@@ -188,6 +189,15 @@ def write_settled(rows: list[Row]) -> None:
             idempotency.finish(keyed)
 
 
+def write_late(rows: list[Row]) -> None:
+    """Settles calls of which the limiter did not hear, or which the database had not when it was asked: what
+    their budgets have spent is asked for anew, by everybody. Raises DatabaseUnavailable."""
+    write_settled(rows)
+    if any(row.get("budgets") for row in rows):
+        with _available():
+            changes.announce()
+
+
 def _insert_settled(rows: list[Row]) -> None:
     if connection.vendor == "postgresql":
         given, insert = _INSERT_USAGE.postgresql()
@@ -320,7 +330,7 @@ def drain(spool: Path) -> int:
             return 0
         rows = list(_rows(file.read()))
         for start in range(0, len(rows), _MAX_GROUP):
-            write_settled(rows[start : start + _MAX_GROUP])
+            write_late(rows[start : start + _MAX_GROUP])
         spool.unlink()
     return len(rows)
 

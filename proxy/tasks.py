@@ -67,7 +67,7 @@ def reap() -> int:
         logger.warning("%d calls were left open by workers that are gone; they are settled.", len(left))
         table = routing.load()
         now = timezone.now()
-        ledger.write_settled([_lost(orphan, table.price(orphan.model, now), now) for orphan in left])
+        ledger.write_late([_lost(orphan, table.price(orphan.model, now), now) for orphan in left])
     return len(left)
 
 

@@ -1,10 +1,12 @@
 """Budgets as a caller meets them, over real sockets."""
 
+import time
 from collections.abc import Callable
 
 import httpx
 import pytest
 
+from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.proxy.test_endings import open_stream
 from tests.server import Gateway, Person
@@ -39,7 +41,7 @@ def budgeted(gateway: Gateway, request: pytest.FixtureRequest) -> Budgeted:
 
 
 def chat(person: Person, model: str = MODEL, **more: object) -> httpx.Response:
-    return person.http.post(CHAT, json={"model": model, "messages": [], **more})
+    return person.http.post(CHAT, json={"model": model, "messages": []} | more)
 
 
 def spent(gateway: Gateway, owner: Person) -> int:
@@ -142,6 +144,35 @@ def test_one_budget_of_each_key_is_its_own(gateway: Gateway, budgeted: Budgeted)
     with httpx.Client(base_url=gateway.url, headers={"x-security-key": owner.security_key}) as other:
         body = {"model": MODEL, "messages": [], "max_tokens": 5}
         assert other.post(CHAT, json=body).status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_what_a_killed_server_left_is_spent(start_gateway: StartGateway, upstream: ScriptedUpstream) -> None:
+    gateway = start_gateway()
+    (owner,) = gateway.tenant("killed")
+    budget = {"scope": "tenant", "amount_usd": "0.50", "period": "total"}
+    routes = [{"upstream": "openai", "model": "gpt-test+pace=100+words=600"}]
+    gateway.configure(
+        {
+            "tenants": [{"slug": "killed", "name": "Killed", "budgets": [budget]}],
+            "models": [
+                {"name": MODEL, "routes": [{"upstream": "openai", "model": "gpt-test"}], "prices": PRICES},
+                {"name": "gpt-slow", "routes": routes, "prices": PRICES},
+            ],
+        }
+    )
+    question = [{"role": "user", "content": "?" * 4_200}]  # a thousand tokens: a dime
+    until(lambda: chat(owner, max_tokens=5).status_code == 200, what="the budget")
+    stream = open_stream(gateway, owner, "gpt-slow", messages=question)
+    until(lambda: len(upstream.calls("gpt-test+pace=100+words=600")) == 1, what="the call under way")
+    gateway.kill9()
+    stream.close()
+    gateway.start()
+    until(lambda: chat(owner, max_tokens=5).status_code == 200, what="the budget, which knows of no dime")
+    until(lambda: gateway.usage("status = %s", "lost"), seconds=60, what="the dime to be written down")
+    time.sleep(1.5)  # each process hears of it within a second
+    assert chat(owner, max_tokens=16, messages=question).status_code == 429
 
 
 def test_one_call_explains_how_every_budget_stands(budgeted: Budgeted) -> None:

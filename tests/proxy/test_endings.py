@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -125,9 +126,11 @@ def test_a_call_that_takes_too_long_in_all_ends(start_gateway: StartGateway) -> 
     assert record_of(alice.gateway, response)["status"] == "truncated"
 
 
-def open_stream(gateway: Gateway, person: Person, model: str) -> socket.socket:
+def open_stream(
+    gateway: Gateway, person: Person, model: str, messages: Sequence[object] = MESSAGES
+) -> socket.socket:
     """A client of its own on a bare socket, which may leave as it likes."""
-    body = json.dumps({"model": model, "messages": MESSAGES, "stream": True})
+    body = json.dumps({"model": model, "messages": messages, "stream": True})
     connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {person.api_key}\r\n"
     connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
