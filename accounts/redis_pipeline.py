@@ -1,6 +1,6 @@
 """One script of ours in Redis, whose concurrent calls share one connection.
 
-What comes in one turn of the event loop is sent at once, and nobody waits for the replies to those before.
+What comes in one turn of the event loop is sent in one piece. Nobody waits for replies to those before.
 
 Invariant: a reply reaches the call it answers, or nobody. Replies come in the order of what was asked; a
 connection on which anything went wrong is closed, never used again. Endings of a call:
@@ -35,7 +35,6 @@ from redis.backoff import NoBackoff
 
 from accounts.limits import LimiterUnavailable
 
-BATCH_SECONDS = 0.002  # at the least between two of them: under load, talking often would cost the most
 CALL_SECONDS = 0.225
 TICK_SECONDS = 0.025
 DELIVERY_TICKS = 2  # with CALL_SECONDS this stays below 300 ms
@@ -143,8 +142,6 @@ class Pipeline:
         self._ticks = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._flushing = False
-        self._flushes_at = 0.0
         self._unsent: list[_Call] = []
         self._owed: deque[Command] = deque(maxlen=MOST_OWED)
         self._reaching: asyncio.Task[None] | None = None
@@ -210,19 +207,17 @@ class Pipeline:
         self._unsent.append(call)
         if self._wire is None:
             self._reach_out()
-        elif not self._flushing:
-            self._flushing = True
-            self._loop.call_at(max(self._loop.time(), self._flushes_at), self._flush)
+        elif len(self._unsent) == 1:
+            self._loop.call_soon(self._flush)
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_later(TICK_SECONDS, self._tick)
         return call.future
 
     def _flush(self) -> None:
-        self._flushing = False
+        """Sends what has come in one turn of the loop, in one piece."""
         if self._wire is not None and self._unsent:
             calls, self._unsent = self._unsent, []
-            self._flushes_at = self._loop.time() + BATCH_SECONDS
             self._wire.send(calls)
 
     def _waiting(self) -> list[_Call]:
