@@ -45,7 +45,7 @@ _WAIT = WAIT_SECONDS * SECOND
 
 class _Entry(Protocol):
     def over(self, now: int) -> bool:
-        """Whether it says no more than if it were not there."""
+        """Whether it says no more than if it were not there, and has not for a while."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,8 @@ class _Filling:
     at: int
 
     def over(self, now: int) -> bool:
-        return self.units + float(now - self.at) * self.bucket.limit >= self.bucket.full
+        full_at = self.at + (self.bucket.full - self.units) / self.bucket.limit
+        return full_at + 2 * self.bucket.period <= now
 
 
 @dataclass(slots=True)
@@ -98,8 +99,11 @@ class _Reservation:
 
     until: int
 
+    def valid(self, now: int) -> bool:
+        return self.until + _GRACE > now
+
     def over(self, now: int) -> bool:
-        return self.until + _GRACE <= now
+        return not self.valid(now - SECOND)
 
 
 Entry = TypeVar("Entry", bound=_Entry)
@@ -174,13 +178,13 @@ class MemoryLimiter:
         for grant in grants:
             self._restore(grant.lease_id, grant.demands, grant.held, now + duration, now)
             reservation = self._reservations.entries.get(grant.lease_id)
-            if reservation is not None and not reservation.over(now):
+            if reservation is not None and reservation.valid(now):
                 reservation.until = now + duration
 
     async def settle(self, grant: Grant, costs: Sequence[int], spent: int) -> None:
         now, demands = self._now(), grant.demands
         reservation = self._reservations.entries.pop(grant.lease_id, None)
-        if reservation is not None and not reservation.over(now):
+        if reservation is not None and reservation.valid(now):
             self._true_up(demands.buckets, grant.costs, costs, now)
         for lease in demands.leases:
             leases = self._leases.entries.get(lease.key)

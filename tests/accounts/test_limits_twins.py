@@ -258,7 +258,11 @@ class Twins:
                 assert state.calls > 0 or state.held == 0
             elif isinstance(state, LeaseState):
                 assert isinstance(demand, Lease)
-                living = [end for end in self.leases.get(demand.key, {}).values() if end > self.clock.now]
+                known = self.leases.get(demand.key, {}).items()
+                living = {lease_id: end for lease_id, end in known if end > self.clock.now}
+                self.leases[demand.key] = (
+                    living  # what has ended does not begin again with the clock set back
+                )
                 assert state.leases == len(living)
 
 

@@ -404,7 +404,10 @@ def test_calls_under_way_keep_their_places_when_redis_was_away_for_long(
     until(lambda: len(upstream.calls(model)) == PLACES, what="the calls under way")
     cable.cut()
     time.sleep(LEASE_SECONDS + 2)  # so that Redis took them for dead
-    assert {call(crowded).status for _ in range(6)} == {429}  # for each process counts its own
+    with ThreadPoolExecutor(PLACES * 2) as pool:
+        more = list(pool.map(lambda _: call(crowded, "gpt-test+delay=1000").status, range(PLACES * 2)))
+    # Each process counts its own, so that none of those gave it a share to give again.
+    assert more.count(200) <= PLACES // WORKERS
     cable.plug()
     alice = cabled.people["alice"]
     until(lambda: all(limit_told(call(alice)) == RATE for _ in range(6)), what="Redis")
