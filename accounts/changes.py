@@ -34,6 +34,8 @@ REDIS_CONNECT_SECONDS = 0.1
 REDIS_CALL_SECONDS = 0.25
 REDIS_PAUSE_SECONDS = 2.0
 REDIS_HEALTH_SECONDS = 10
+# What comes in one piece with the answer to SUBSCRIBE is only read at the next look (redis-py 8.1).
+REDIS_LOOK_SECONDS = 0.5
 
 Row = TypeVar("Row", bound=models.Model)
 Listener = Callable[[], None]
@@ -236,6 +238,6 @@ async def _follow(url: str, listening: asyncio.Event) -> None:
         await messages.subscribe(installation.channel)
         listening.set()
         while True:
-            message = await messages.get_message(timeout=REDIS_HEALTH_SECONDS)
+            message = await messages.get_message(timeout=REDIS_LOOK_SECONDS)
             if message is not None:
                 _ears.hear(message["data"].decode(errors="replace"))
