@@ -104,6 +104,7 @@ async def _ask(
         refusal = await _refusal(exchange, target, ticket.call)
         refusal.of_caller = ticket.call.account is not None and refusal.status in (401, 403)
         if not findings.learn(wire, target, refusal, tried):
+            findings.take_back(target, tried)
             return tried.first if tried.first and refusal.status in wire.misunderstood else refusal
 
 

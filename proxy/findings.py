@@ -59,10 +59,11 @@ class Wire:
 
 @dataclass(slots=True)
 class Tried:
-    """What one call has tried at one target, in vain: ways of asking it, THREAD among them; and what was
-    said to the first."""
+    """What one call has tried at one target, in vain: ways of asking it, THREAD among them; what was said to
+    the first; and what the target was found to lack meanwhile."""
 
     ways: set[str] = field(default_factory=set)
+    lacking: list[str] = field(default_factory=list)
     first: UpstreamReported | None = None
 
 
@@ -102,6 +103,7 @@ class Findings:
         what = _lacking(wire, target, refusal)
         if what is not None:
             self._until[_key(target, what)] = self._clock() + FOUND_FOR_SECONDS
+            tried.lacking.append(what)
             return True
         if wire.continues and 400 <= (refusal.status or 0) < 500 and refusal.status != 429:
             tried.ways.add(THREAD)
@@ -111,6 +113,11 @@ class Findings:
         tried.ways.add(wire.way)
         tried.first = refusal
         return True
+
+    def take_back(self, target: Target, tried: Tried) -> None:
+        """The target refused the call in the other way too: its refusals said nothing of what it lacks."""
+        for what in tried.lacking:
+            self._until.pop(_key(target, what), None)
 
 
 def _understood(target: Target, way: str) -> Hashable:
@@ -126,7 +133,7 @@ def _lacking(wire: Wire, target: Target, refusal: UpstreamReported) -> str | Non
     if wire.outbound is not None:
         return None
     path = wire.call.path
-    if refusal.status in _NO_SUCH_PATH and not _is_about_the_model(refusal):
+    if refusal.status in _NO_SUCH_PATH and not _is_about_the_call(refusal):
         if path == "/responses" and target.responses == "auto":
             return path
         return path if wire.call.endpoint == COUNTS else None
@@ -138,5 +145,6 @@ def _lacking(wire: Wire, target: Target, refusal: UpstreamReported) -> str | Non
     return None
 
 
-def _is_about_the_model(refusal: UpstreamReported) -> bool:
-    return refusal.error.get("code") == "model_not_found" or refusal.error.get("param") == "model"
+def _is_about_the_call(refusal: UpstreamReported) -> bool:
+    """Whether what is missing is the model, or something that the request names, and not the path."""
+    return refusal.error.get("code") == "model_not_found" or bool(refusal.error.get("param"))

@@ -11,7 +11,7 @@ import pytest
 
 from proxy import sse
 from tests import open_responses
-from tests.server import Gateway, Person
+from tests.server import UPSTREAM_API_KEY, Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
 Document = dict[str, Any]
@@ -168,7 +168,12 @@ def test_a_whole_response_that_failed_is_an_error(alice: Person) -> None:
         alice.sdk.with_options(max_retries=0).responses.create(model="gpt-test+ends=failed", input="x")
 
 
-def test_what_it_counts_is_what_was_counted(alice: Person) -> None:
-    body = {"model": "gpt-test+counts+prompt=77", "input": "Hello"}
-    counted = alice.http.post(f"{RESPONSES}/input_tokens", json=body).json()
-    assert counted == {"object": "response.input_tokens", "input_tokens": 77}
+def test_what_it_counts_is_what_was_counted(
+    gateway: Gateway, alice: Person, upstream: ScriptedUpstream
+) -> None:
+    """By an upstream of its own: of the shared one it may be known by now that it does not count."""
+    counts = {"name": "counts", "dialect": "openai", "base_url": upstream.url, "api_key": UPSTREAM_API_KEY}
+    route = {"upstream": "counts", "model": "gpt-test+counts+prompt=77"}
+    gateway.configure({"upstreams": [counts], "models": [{"name": "counting", "routes": [route]}]})
+    counted = alice.http.post(f"{RESPONSES}/input_tokens", json={"model": "counting", "input": "Hello"})
+    assert counted.json() == {"object": "response.input_tokens", "input_tokens": 77}

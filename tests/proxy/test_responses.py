@@ -251,3 +251,12 @@ def test_encrypted_reasoning_goes_back_without_an_id_and_open_reasoning_with_one
     assert "id" not in first
     assert second["id"].startswith("rs_")
     assert second["id"] != "rs_theirs"
+
+
+def test_an_upstream_that_refuses_a_chat_too_is_not_taken_for_one_that_only_chats(
+    alice: Person, upstream: ScriptedUpstream
+) -> None:
+    body = {"model": "gpt-test+status=404", "input": "x"}
+    assert alice.http.post(RESPONSES, json=body).status_code == 404
+    assert alice.http.post(RESPONSES, json={"model": "gpt-test", "input": "x"}).status_code == 200
+    assert [call.path for call in upstream.calls(model="gpt-test")] == ["/v1/responses"]
