@@ -15,6 +15,7 @@ def parse(body: bytes, content_type: str) -> tuple[Call, str | None]:
     if call.string(fields, "previous_response_id") and given(fields, "conversation"):
         raise InvalidBody("Give 'previous_response_id' or 'conversation', not both.", "conversation")
     call.metadata(fields)
+    call.string(fields, "instructions")
     if call.boolean(fields, "background") and not call.boolean(fields, "store", default=True):
         raise InvalidBody("A 'background' response is stored: 'store' cannot be false.", "background")
     return _call("responses", "/responses", body, fields, stream=call.boolean(fields, "stream"))

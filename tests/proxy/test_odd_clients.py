@@ -15,7 +15,6 @@ from proxy import http
 from proxy.call import InvalidBody
 from proxy.endpoints import responses
 from proxy.http import Reply, Request
-from proxy.prompts import with_system_prompt
 from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.server import Gateway, Person
@@ -263,7 +262,6 @@ def test_an_upstream_that_never_begins_stands_in_the_record(start_gateway: Start
     assert attempts == [{"upstream": "openai", "outcome": "Silent"}]
 
 
-def test_instructions_that_cannot_be_read_are_refused_where_a_prompt_goes_before_them() -> None:
-    call, _ = responses.parse(b'{"model":"m","input":"x","instructions":1e999}', "application/json")
+def test_instructions_that_cannot_be_read_are_refused() -> None:
     with pytest.raises(InvalidBody):
-        with_system_prompt(call, "Be brief.")
+        responses.parse(b'{"model":"m","input":"x","instructions":1e999}', "application/json")

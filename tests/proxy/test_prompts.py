@@ -44,9 +44,8 @@ def test_it_begins_the_instructions_of_a_response(given: str | None, sent: str) 
 
 
 def test_instructions_that_are_no_text_are_refused() -> None:
-    call, _ = responses.parse(b'{"model":"m","instructions":5}', "")
     with pytest.raises(InvalidBody):
-        with_system_prompt(call, "P")
+        responses.parse(b'{"model":"m","instructions":5}', "")
 
 
 def test_it_goes_upstream_for_its_tenant_alone(gateway: Gateway, upstream: ScriptedUpstream) -> None:
