@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 
-from accounts.keys import Caller
 from accounts.limits import Hold
-from accounts.rules import BudgetRule, SubjectId
+from accounts.rules import BudgetRule
 from proxy.call import Call
 from proxy.usage import Price
 
@@ -97,20 +96,6 @@ def worst(call: Call, price: Price | None) -> Worst | None:
         return None
     inputs = call.input_tokens_estimate * _BYTES_PER_ESTIMATED_TOKEN + _OVERHEAD_TOKENS
     return Worst(-(-inputs * price.input // 1_000_000), tokens, price.output or 0)
-
-
-def applying(rules: tuple[BudgetRule, ...], caller: Caller) -> list[tuple[BudgetRule, str]]:
-    """The budgets that this caller spends from, and as whom ("key:<id>")."""
-    subjects: dict[str, SubjectId | None] = {
-        "tenant": caller.tenant_id,
-        "user": caller.user_id,
-        "key": caller.api_key_id or caller.security_key_id,
-    }
-    return [
-        (rule, f"{rule.scope}:{subject}")
-        for rule in rules
-        if (subject := subjects[rule.scope]) is not None and rule.subject_id in (None, subject)
-    ]
 
 
 def capped(call: Call, most: Worst, held: int) -> tuple[Call, int | None]:
