@@ -17,7 +17,8 @@ Over real sockets:
 * `alice` (owner of acme), `bob` (her colleague), `charlie` (of globex): `.api_key`, `.security_key`,
   `.http` (httpx) and `.sdk` (openai), both authenticated.
 * `start_gateway(**environment)`: another server on a database of its own, with the same people in
-  `.people`, for tests that stop, kill or restart it, or need it configured otherwise.
+  `.people`, for tests that stop, kill or restart it, or need it configured otherwise. Its tables are a copy
+  of others, unless it is started with `empty=True`.
 * `llama`: the base URL of a real llama.cpp server with a tiny model; `chatkit_upstream`: that of a real
   ChatKit server; `ai_sdk_4`, `ai_sdk_6`: addresses of real chat applications made with those AI SDKs.
 * `redis_url`, `postgres_url`: the services themselves, or a skip that says what installs them.
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -42,7 +44,7 @@ import pytest
 from django.db import connection
 
 from tests.cable import Cable
-from tests.databases import database, ordinary_login
+from tests.databases import database, migrate, ordinary_login
 from tests.server import UPSTREAM_API_KEY, Gateway, Person, plain_environment
 from tests.upstreams import programs
 from tests.upstreams.scripted import ScriptedUpstream
@@ -54,6 +56,7 @@ ENGINES = {
     "sqlite": not GIVEN_DATABASE_URL,
     "redis": bool(GIVEN_REDIS_URL),
 }
+DATABASE_FILE = "tollgate.sqlite3"
 RUN = f"tollgate_tests_{os.getpid()}"
 
 _data_folder = tempfile.TemporaryDirectory(prefix="tollgate-tests-")
@@ -170,33 +173,61 @@ def start_session_gateway(
     """Starts servers that live as long as the run."""
     postgres = request.getfixturevalue("postgres_url") if GIVEN_DATABASE_URL else None
     with ExitStack() as stack:
-        yield _starter(stack, tmp_path_factory, session_upstream, postgres)
+        yield _starter(stack, tmp_path_factory, session_upstream, postgres, None)
 
 
 @pytest.fixture
 def start_gateway(
-    tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory,
+    upstream: ScriptedUpstream,
+    migrated: str,
+    request: pytest.FixtureRequest,
 ) -> Iterator[StartGateway]:
     """Starts servers that live as long as the test: `start_gateway(REQUEST_TIMEOUT_SECONDS="2")`."""
     postgres = request.getfixturevalue("postgres_url") if GIVEN_DATABASE_URL else None
     with ExitStack() as stack:
-        yield _starter(stack, tmp_path_factory, upstream, postgres)
+        yield _starter(stack, tmp_path_factory, upstream, postgres, migrated)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database that has every table: its name on PostgreSQL, the path of its file else."""
+    folder = tmp_path_factory.mktemp("migrated")
+    environment = plain_environment() | {"DATA_DIR": str(folder)}
+    if not GIVEN_DATABASE_URL:
+        migrate(environment)
+        yield str(folder / DATABASE_FILE)
+        return
+    name = f"{RUN}_migrated"
+    with database(request.getfixturevalue("postgres_url"), name) as url:
+        migrate(environment | {"DATABASE_URL": url})
+        yield name
 
 
 _numbers = itertools.count(1)
 
 
 def _starter(
-    stack: ExitStack, folders: pytest.TempPathFactory, upstream: ScriptedUpstream, postgres: str | None
+    stack: ExitStack,
+    folders: pytest.TempPathFactory,
+    upstream: ScriptedUpstream,
+    postgres: str | None,
+    migrated: str | None,
 ) -> StartGateway:
-    def start(cable: Cable | None = None, **environment: str) -> Gateway:
+    def start(cable: Cable | None = None, *, empty: bool = migrated is None, **environment: str) -> Gateway:
         stores = {}
+        folder = folders.mktemp("gateway")
         if postgres is not None:
-            stores["DATABASE_URL"] = stack.enter_context(database(postgres, f"{RUN}_{next(_numbers)}"))
+            template = "template1" if empty or migrated is None else migrated
+            made_database = database(postgres, f"{RUN}_{next(_numbers)}", template)
+            stores["DATABASE_URL"] = stack.enter_context(made_database)
+        elif migrated is not None and not empty:
+            (folder / "data").mkdir(mode=0o700)
+            shutil.copy(migrated, folder / "data" / DATABASE_FILE)
         if GIVEN_REDIS_URL is not None:
             stores["REDIS_URL"] = GIVEN_REDIS_URL
         upstreams = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": UPSTREAM_API_KEY}
-        made = Gateway(folders.mktemp("gateway"), stores | upstreams | environment)
+        made = Gateway(folder, stores | upstreams | environment)
         if cable is not None:
             made.environment["DATABASE_URL"] = cable.through(stores["DATABASE_URL"])
         return stack.enter_context(made)

@@ -7,13 +7,18 @@ that may create databases and roles, and nothing more.
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 
+PROJECT = Path(__file__).resolve().parent.parent
+MIGRATE_SECONDS = 40
 LOGIN = "tollgate_tests"
 TENANT_ROLE = "tollgate_tenant"
 _LOCK = 7_105_003  # one at a time makes the role, when two test runs share a PostgreSQL
@@ -57,12 +62,33 @@ def _as(url: str, user: str, password: str) -> str:
 
 
 @contextmanager
-def database(url: str, name: str) -> Iterator[str]:
-    """The URL of a new, empty database of that name, dropped afterwards."""
+def database(url: str, name: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database of that name, a copy of `template`, dropped afterwards."""
     identifier = sql.Identifier(name)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(identifier, sql.Identifier(template))
+        )
     yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+
+
+def migrate(environment: dict[str, str]) -> None:
+    """Makes the tables of a database that others are then copied from. Each copy makes itself an installation
+    of its own when it starts: by the id in that row it is known in Redis."""
+    for arguments in (["migrate", "--verbosity=0"], ["shell", "--no-imports", "-c", _FORGET_INSTALLATION]):
+        subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=PROJECT,
+            env=environment,
+            check=True,
+            timeout=MIGRATE_SECONDS,
+        )
+
+
+_FORGET_INSTALLATION = """
+from accounts.changes import Installation
+Installation.objects.all().delete()
+"""

@@ -22,7 +22,7 @@ def printed_key(gateway: Gateway) -> str:
 
 def test_it_prints_a_curl_that_streams(start_gateway: StartGateway) -> None:
     need("curl", "apt-get install curl")
-    gateway = start_gateway(BOOTSTRAP_API_KEY="")
+    gateway = start_gateway(empty=True, BOOTSTRAP_API_KEY="")
     (line,) = (line for line in gateway.output().splitlines() if line.strip().startswith("curl "))
     ended = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True, timeout=30)
     events = [event for event in ended.stdout.split("\n\n") if event]
@@ -31,7 +31,7 @@ def test_it_prints_a_curl_that_streams(start_gateway: StartGateway) -> None:
 
 
 def test_it_prints_an_administrator_who_can_sign_in(start_gateway: StartGateway) -> None:
-    gateway = start_gateway(ADMIN_USERNAME="root")
+    gateway = start_gateway(empty=True, ADMIN_USERNAME="root")
     found = re.search(r"user (\S+), password (\S+)", gateway.output())
     assert found is not None
     with httpx.Client(base_url=gateway.url, trust_env=False) as browser:
@@ -48,7 +48,7 @@ def test_it_prints_an_administrator_who_can_sign_in(start_gateway: StartGateway)
 
 
 def test_it_starts_again_quickly_with_the_same_key_and_prints_it_no_more(start_gateway: StartGateway) -> None:
-    gateway = start_gateway(BOOTSTRAP_API_KEY="")
+    gateway = start_gateway(empty=True, BOOTSTRAP_API_KEY="")
     key = printed_key(gateway)
     began = time.monotonic()
     gateway.restart()

@@ -15,6 +15,7 @@ from gateway.rows import Mistakes, called
 
 class Command(BaseCommand):
     help = "Apply a configuration file. What it does not name is left alone."
+    requires_system_checks = ()  # they look at the code, and load all of it
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
