@@ -18,12 +18,8 @@ help:  ## this list
 run: .venv/base  ## set up, then serve on PORT (8000)
 	@exec $(VENV) manage.py quickstart
 
-# A slow test runs once, on PostgreSQL and Redis, unless it is about SQLite too.
-test: .venv/dev  ## every test, on SQLite and then on PostgreSQL and Redis (TESTS=… picks some)
-	@echo "Tests on SQLite, without Redis:"
-	@DATABASE_URL= REDIS_URL= $(VENV) -m pytest -m "not slow or sqlite or pure or everywhere" $(TESTS)
-	@echo "Tests on PostgreSQL and Redis:"
-	@$(VENV) -m tests.services $(VENV) -m pytest -m "not pure" $(TESTS)
+test: .venv/dev  ## every test, on SQLite and on PostgreSQL and Redis (TESTS=… picks some)
+	@$(VENV) -m tests.everything $(TESTS)
 
 test-fast: .venv/dev  ## the quick tests, on SQLite
 	@DATABASE_URL= REDIS_URL= $(VENV) -m pytest -m "not slow" $(TESTS)

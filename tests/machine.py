@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,9 +25,16 @@ def node(folder: Path) -> Path:
     """Where Node.js is, once what the folder's package-lock.json names is installed in it. Skips the test
     where there is no Node.js, or where the packages are not there and cannot be had."""
     program, npm = need("node", INSTALL_NODE), need("npm", INSTALL_NODE)
+    with (folder / "package.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # two lanes of tests may want the same packages
+        _install(npm, folder)
+    return program
+
+
+def _install(npm: Path, folder: Path) -> None:
     locked, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
-        return program
+        return
     command = [str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     try:
         ended = subprocess.run(command, cwd=folder, capture_output=True, timeout=INSTALL_SECONDS, check=False)
@@ -34,4 +42,3 @@ def node(folder: Path) -> Path:
         pytest.skip(f"npm takes too long; try: cd {folder} && npm ci")
     if ended.returncode:
         pytest.skip(f"npm fails; try: cd {folder} && npm ci")
-    return program

@@ -15,7 +15,7 @@ import redis
 from tests.accounts.limits_process import PAUSE_SECONDS, Event
 from tests.deadline import until
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.alone]
 
 PROCESSES = 4
 SECONDS = 3.0

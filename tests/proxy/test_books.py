@@ -16,7 +16,7 @@ from tests.upstreams.scripted import ScriptedUpstream
 CHAT = "/v1/chat/completions"
 AT_ONCE = 50
 
-pytestmark = [pytest.mark.slow, pytest.mark.everywhere, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.everywhere, pytest.mark.timeout(240)]
 
 
 async def one_call(person: Person, model: str, stream: bool, leaves_after: float | None) -> None:

@@ -14,7 +14,7 @@ from tests.upstreams.scripted import ScriptedUpstream
 
 CHAT = "/v1/chat/completions"
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 @pytest.fixture

@@ -19,7 +19,13 @@ from tests.upstreams.scripted import ScriptedUpstream
 CHAT = "/v1/chat/completions"
 CLIENTS = 64
 
-pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.redis,
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.timeout(240),
+]
 
 
 async def call(person: Person, fields: dict[str, object]) -> tuple[int, float]:

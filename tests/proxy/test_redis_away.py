@@ -35,7 +35,13 @@ SPENDS = "gpt-test+words=8+delay=50"  # what the upstream hears of a call for gp
 COST_NANO_USD = 11 * 10_000 + 8 * 100_000
 WORKERS = 2
 
-pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.redis,
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.timeout(120),
+]
 
 Breakage = Callable[[Cable], None]
 
