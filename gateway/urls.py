@@ -34,7 +34,11 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include(management.urls)),
     path("api/schema/", SpectacularJSONAPIView.as_view(authentication_classes=()), name="schema"),
-    path("api/docs/", SpectacularSwaggerSplitView.as_view(authentication_classes=()), name="docs"),
+    path(
+        "api/docs/",
+        SpectacularSwaggerSplitView.as_view(authentication_classes=(), template_name="gateway/api_docs.html"),
+        name="docs",
+    ),
     re_path("", pages.nowhere),  # here rather than by handler404, so that debugging shows the same
 ]
 
