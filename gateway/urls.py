@@ -11,6 +11,7 @@ from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
 from gateway import pages
+from gateway.sign_in.pages import admin_login
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
 from proxy.api.upstreams import Upstreams
@@ -31,7 +32,10 @@ urlpatterns = [
     path("", pages.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url="/static/gateway/icon.svg")),
     path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/login/", admin_login),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
+    path("accounts/", include("gateway.sign_in.urls")),
     path("api/", include(management.urls)),
     path("api/schema/", SpectacularJSONAPIView.as_view(authentication_classes=()), name="schema"),
     path(
@@ -45,4 +49,5 @@ urlpatterns = [
 handler400 = pages.bad_request
 handler403 = pages.forbidden
 handler404 = pages.nowhere
+handler429 = pages.too_many
 handler500 = pages.server_error

@@ -105,8 +105,8 @@ def visit(browser: Browser, session_gateway: Gateway) -> Iterator[Visit]:
 
 def sign_in(tab: Tab, username: str, password: str = SIGN_IN_PASSWORD) -> None:
     """By the form that people use."""
-    tab.open("/admin/login/?next=/readyz")
-    tab.page.fill("input[name=username]", username)
+    tab.open("/accounts/login/?next=/readyz")
+    tab.page.fill("input[name=login]", username)
     tab.page.fill("input[name=password]", password)
     tab.page.press("input[name=password]", "Enter")
     tab.page.wait_for_url("**/readyz")

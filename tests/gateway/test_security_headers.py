@@ -33,7 +33,7 @@ def test_it_runs_no_script_but_its_own_files(client: Client, path: str) -> None:
 
 @pytest.mark.django_db
 def test_it_lets_the_theme_of_the_admin_evaluate_and_style(client: Client) -> None:
-    told = policy(client, "/admin/login/")
+    told = policy(client, "/admin/")
     assert told["script-src"] == "'self' 'unsafe-eval'"
     assert told["style-src"] == "'self' 'unsafe-inline'"
     assert told["frame-ancestors"] == "'none'"
