@@ -196,7 +196,12 @@ ACCOUNT_RATE_LIMITS = {
     "change_password": "5/m/user",
 }
 MFA_ADAPTER = "gateway.sign_in.adapters.SecondFactors"
-MFA_FORMS = {"add_webauthn": "gateway.sign_in.forms.AddPasskey"}
+MFA_FORMS = {
+    "add_webauthn": "gateway.sign_in.forms.AddPasskey",
+    "login_webauthn": "gateway.sign_in.forms.LoginByPasskey",
+    "authenticate_webauthn": "gateway.sign_in.forms.ThenPasskey",
+    "reauthenticate_webauthn": "gateway.sign_in.forms.ConfirmByPasskey",
+}
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True

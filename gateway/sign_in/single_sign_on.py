@@ -20,7 +20,7 @@ from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
@@ -191,6 +191,8 @@ def _refuse(request: HttpRequest, status: int, message: str) -> NoReturn:
 @require_POST
 def begin(request: HttpRequest) -> HttpResponse:
     """Leads to the provider by a page that is left: a form may not, since it is held to `form-action`."""
+    if not settings.OIDC_ISSUER:
+        raise Http404
     try:
         provider = Provider(request, app=_app())
         there = provider.redirect(request, "login", next_url=get_next_redirect_url(request))
@@ -203,5 +205,7 @@ def begin(request: HttpRequest) -> HttpResponse:
 
 def callback(request: HttpRequest) -> HttpResponse:
     """Where the provider sends people back to."""
+    if not settings.OIDC_ISSUER:
+        raise Http404
     answer: HttpResponse = OAuth2CallbackView.adapter_view(Wire(request, provider_id()))(request)
     return answer
