@@ -8,6 +8,7 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
@@ -16,6 +17,7 @@ from gateway.sign_in import notes
 from proxy.http import client_ip
 from proxy.sealing import seal, unseal
 
+_MISMATCH = "There is nobody with this name and this password."
 _UNSAID = ("account/messages/logged_in.txt", "account/messages/logged_out.txt")
 _SEALED_FOR = b"second factor"
 
@@ -24,6 +26,13 @@ logger = logging.getLogger(__name__)
 
 class Accounts(DefaultAccountAdapter):  # type: ignore[misc]
     """Passwords, and everything that all ways to sign in have in common."""
+
+    error_messages = {
+        **DefaultAccountAdapter.error_messages,
+        "username_password_mismatch": _MISMATCH,
+        "email_password_mismatch": _MISMATCH,
+        "too_many_login_attempts": "That was wrong too often. Wait a few minutes, or use a passkey.",
+    }
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """As the relay has it: proxies are believed where TRUSTED_PROXIES names them."""
@@ -71,6 +80,10 @@ class SecondFactors(DefaultMFAAdapter):  # type: ignore[misc]
     def decrypt(self, encrypted_text: str) -> str:
         """Raises proxy.sealing.SealBroken."""
         return unseal(base64.b64decode(encrypted_text), _SEALED_FOR)
+
+    def generate_authenticator_name(self, user: User, type: str) -> str:
+        others = Authenticator.objects.filter(user=user, type=type).count()
+        return f"Passkey {others + 1}" if others else "Passkey"
 
     def get_totp_issuer(self) -> str:
         return f"Tollgate {self._get_site_name()}"

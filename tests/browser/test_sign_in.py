@@ -53,10 +53,10 @@ def test_it_says_in_words_what_is_wrong(visit: Visit, session_gateway: Gateway) 
         page.get_by_label("User name").fill(name)
         page.get_by_label("Password").fill("a guess")
         page.get_by_role("button", name="Sign in", exact=True).click()
-        expect(page.get_by_role("alert").first).to_contain_text("not correct")
+        expect(page.get_by_role("alert").first).to_contain_text("nobody with this name and this password")
     page.get_by_label("Password").fill(SIGN_IN_PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
-    expect(page.get_by_role("alert").first).to_contain_text("Too many failed login attempts")
+    expect(page.get_by_role("alert").first).to_contain_text("That was wrong too often")
     fits(page, PHONE)
 
 

@@ -23,8 +23,8 @@ from tests.accounts.conftest import acme, alice
 
 __all__ = ["acme", "alice"]
 PASSWORD = "a pass phrase of the tests"
-TOO_MANY = b"Too many failed login attempts"
-WRONG = b"you specified are not correct"
+TOO_MANY = b"That was wrong too often"
+WRONG = b"nobody with this name and this password"
 
 
 @pytest.fixture(autouse=True)
