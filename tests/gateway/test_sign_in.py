@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from http.cookies import SimpleCookie
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -12,13 +14,16 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import AuditEntry, Tenant, User
 from accounts.tenancy import TENANT_ROLE, operator_scope
 from gateway.models import CacheEntry
+from proxy import tasks
 from tests.accounts.conftest import acme, alice
 
 __all__ = ["acme", "alice"]
@@ -94,6 +99,15 @@ def test_it_gives_the_session_a_new_key_and_a_bounded_life(browser: Client) -> N
     cookies: SimpleCookie = browser.cookies
     cookie = cookies["sessionid"]
     assert (cookie["httponly"], cookie["samesite"], cookie["max-age"]) == (True, "Lax", 7 * 24 * 3600)
+
+
+def test_it_forgets_sessions_that_are_over(browser: Client) -> None:
+    sign_in(browser)
+    over = Session.objects.get()
+    Session.objects.create(session_key="still on", expire_date=timezone.now() + timedelta(hours=1))
+    Session.objects.filter(pk=over.pk).update(expire_date=timezone.now() - timedelta(seconds=1))
+    tasks.housekeeping()
+    assert [session.pk for session in Session.objects.all()] == ["still on"]
 
 
 def test_it_signs_out_by_a_form_alone(browser: Client) -> None:
@@ -177,6 +191,7 @@ def test_it_has_one_form_for_the_admin_too(browser: Client, alice: User) -> None
     sign_in(browser)
     assert browser.get("/admin/").status_code == 200
     assert browser.get("/admin/login/?next=//elsewhere.test")["location"] == "/admin/"
+    assert b"ocial" not in browser.get("/admin/").content  # nor allauth's tables
     assert browser.get("/admin/password_change/")["location"] == "/accounts/password/"
 
 
@@ -270,6 +285,18 @@ def test_it_turns_the_app_off_after_the_password_alone(browser: Client) -> None:
 
 
 ODD_SIGNATURE = {"clientDataJSON": "e30", "authenticatorData": "AA", "signature": "AA", "userHandle": "MQ"}
+
+
+@pytest.mark.usefixtures("committing")
+def test_it_lets_an_operator_remove_what_somebody_has_lost(browser: Client) -> None:
+    with_an_app(browser)
+    call_command("remove_second_factor", "alice@acme.test", stdout=StringIO())
+    browser.post("/accounts/logout/")
+    sign_in(browser)
+    assert is_in(browser)
+    assert ("second-factor-remove", "manage.py", ["all"]) in audit()
+    with pytest.raises(CommandError, match="no user"):
+        call_command("remove_second_factor", "nobody")
 
 
 @pytest.mark.parametrize(
