@@ -22,7 +22,7 @@ def home(request: HttpRequest) -> HttpResponse:
     if request.method not in ("GET", "HEAD"):
         refusal = ApiError(405, f"{request.method} is not allowed here.", headers=((b"allow", b"GET, HEAD"),))
         return _refuse(request, refusal)
-    if _is_browser(request):
+    if is_browser(request):
         return render(request, "gateway/home.html", {"base_url": request.build_absolute_uri("/v1")})
     return JsonResponse(
         {
@@ -49,7 +49,18 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _refuse(request, ApiError(403, "You may not see this."))
+    return forbidden_to(request, "You may not see this.")
+
+
+def forbidden_to(request: HttpRequest, message: str) -> HttpResponse:
+    return _refuse(request, ApiError(403, message))
+
+
+def too_many(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """What allauth answers to who asks too often."""
+    return _refuse(
+        request, ApiError(429, "That was too often. Wait a few minutes.", code="rate_limit_exceeded")
+    )
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -57,7 +68,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _refuse(request: HttpRequest, refusal: ApiError) -> HttpResponse:
-    response = _page(request, refusal) if _is_browser(request) else _document(refusal)
+    response = _page(request, refusal) if is_browser(request) else _document(refusal)
     for name, value in refusal.headers:
         response[name.decode()] = value.decode()
     return response
@@ -75,7 +86,7 @@ def _document(refusal: ApiError) -> HttpResponse:
     return response
 
 
-def _is_browser(request: HttpRequest) -> bool:
+def is_browser(request: HttpRequest) -> bool:
     """A program that takes anything gets JSON; below /v1 and /api everyone does."""
     preferred = request.get_preferred_type(["application/json", "text/html"])
     return preferred == "text/html" and not request.path.startswith(("/v1/", "/api/"))

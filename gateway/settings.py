@@ -16,6 +16,7 @@ from typing import Any
 from gateway.databases import postgres, sqlite
 from gateway.environment import Environment, EnvironmentMistake, gather
 from gateway.keyring import derive, encryption_keys, kept_secret_key
+from gateway.sign_in.roles import check_provider, read_table
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = Environment(gather(BASE_DIR, os.environ))
@@ -59,6 +60,9 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else
 SECURE_HSTS_SECONDS = 31_536_000 if BEHIND_TLS else 0
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 7 * 24 * 3600
+if BEHIND_TLS:  # a browser takes such a name from this very host alone, and from none of its neighbours
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 # Never the session's table: the message with a new key would be there in the clear until it is read.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 SILENCED_SYSTEM_CHECKS = [
@@ -66,6 +70,18 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W021",  # preloading it: decisions of whoever owns the domain
     "security.W008",  # a redirect to HTTPS: the proxy's job, and API clients do not follow one
 ]
+
+# How people sign in
+REQUIRE_MFA = ENVIRONMENT.one_of("REQUIRE_MFA", "nobody", "nobody", "operators", "everybody")
+OIDC_ISSUER = ENVIRONMENT.url("OIDC_ISSUER", "https", "http") or ""
+OIDC_CLIENT_ID = ENVIRONMENT.text("OIDC_CLIENT_ID", "")
+OIDC_CLIENT_SECRET = ENVIRONMENT.text("OIDC_CLIENT_SECRET", "")
+OIDC_NAME = ENVIRONMENT.text("OIDC_NAME", "single sign-on")
+OIDC_SCOPES = ENVIRONMENT.words("OIDC_SCOPES")
+OIDC_ROLE_CLAIM = ENVIRONMENT.text("OIDC_ROLE_CLAIM", "groups")
+OIDC_ROLES = read_table(ENVIRONMENT.optional("OIDC_ROLES"))
+if OIDC_ISSUER:
+    check_provider(OIDC_ISSUER, OIDC_CLIENT_ID)
 
 # What the first start makes; the rows it makes are the operators' from then on
 ADMIN_USERNAME = ENVIRONMENT.text("ADMIN_USERNAME", "admin")
@@ -107,6 +123,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -121,6 +142,7 @@ if sys.argv[1:2] == ["runserver"] and importlib.util.find_spec("daphne"):
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "gateway.security_headers.SecurityHeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -128,12 +150,15 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "gateway.sign_in.requirement.SecondFactorMiddleware",
     "accounts.tenancy.OperatorScopeMiddleware",
 ]
 
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "gateway" / "templates"],  # before those of the apps that it dresses anew
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -145,6 +170,43 @@ TEMPLATES = [
         },
     }
 ]
+
+# Signing in: gateway/sign_in
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "gateway_cacheentry",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
+EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+LOGIN_URL = "/accounts/login/"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "/"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+ACCOUNT_ADAPTER = "gateway.sign_in.adapters.Accounts"
+ACCOUNT_FORMS = {"login": "gateway.sign_in.forms.SignIn"}
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_RATE_LIMITS = {
+    "login": "60/m/ip",
+    "login_failed": "10/m/ip,5/5m/key",
+    "reauthenticate": "10/m/user",
+    "change_password": "5/m/user",
+}
+MFA_ADAPTER = "gateway.sign_in.adapters.SecondFactors"
+MFA_FORMS = {
+    "add_webauthn": "gateway.sign_in.forms.AddPasskey",
+    "login_webauthn": "gateway.sign_in.forms.LoginByPasskey",
+    "authenticate_webauthn": "gateway.sign_in.forms.ThenPasskey",
+    "reauthenticate_webauthn": "gateway.sign_in.forms.ConfirmByPasskey",
+}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_TOTP_TOLERANCE = 1
+SOCIALACCOUNT_ADAPTER = "gateway.sign_in.single_sign_on.SingleSignOn"
 
 # The management API. What each endpoint takes and shows is in the `api` of each app.
 REST_FRAMEWORK = {

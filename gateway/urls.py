@@ -1,5 +1,8 @@
 """Every URL that Django answers. The relay's are in proxy/asgi.py, health's in gateway/health.py."""
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
@@ -11,12 +14,15 @@ from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
 from gateway import pages
+from gateway.sign_in.pages import admin_login
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
 from proxy.api.upstreams import Upstreams
 from threads.api import Threads
 
 admin.site.site_header = admin.site.site_title = "Tollgate"
+# Nothing to be managed by hand: what allauth keeps is its own, and the provider is the environment's.
+admin.site.unregister((EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator))
 
 MANAGED = (
     *(Tenants, Members, ApiKeys, SecurityKeys, Limits, Budgets, Upstreams, Models, Routes, Prices),
@@ -31,14 +37,22 @@ urlpatterns = [
     path("", pages.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url="/static/gateway/icon.svg")),
     path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/login/", admin_login),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
+    path("accounts/", include("gateway.sign_in.urls")),
     path("api/", include(management.urls)),
     path("api/schema/", SpectacularJSONAPIView.as_view(authentication_classes=()), name="schema"),
-    path("api/docs/", SpectacularSwaggerSplitView.as_view(authentication_classes=()), name="docs"),
+    path(
+        "api/docs/",
+        SpectacularSwaggerSplitView.as_view(authentication_classes=(), template_name="gateway/api_docs.html"),
+        name="docs",
+    ),
     re_path("", pages.nowhere),  # here rather than by handler404, so that debugging shows the same
 ]
 
 handler400 = pages.bad_request
 handler403 = pages.forbidden
 handler404 = pages.nowhere
+handler429 = pages.too_many
 handler500 = pages.server_error

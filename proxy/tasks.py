@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -39,6 +40,7 @@ def housekeeping() -> None:
     make_partitions(timezone.now())
     idempotency.forget_expired()
     retention.housekeeping()
+    Session.objects.filter(expire_date__lt=Now()).delete()
     Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__lt=Now() - timedelta(days=1)).delete()
 
 

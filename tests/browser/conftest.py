@@ -105,11 +105,11 @@ def visit(browser: Browser, session_gateway: Gateway) -> Iterator[Visit]:
 
 def sign_in(tab: Tab, username: str, password: str = SIGN_IN_PASSWORD) -> None:
     """By the form that people use."""
-    tab.open("/admin/login/?next=/readyz")
-    tab.page.fill("input[name=username]", username)
+    tab.open("/accounts/login/?next=/readyz")
+    tab.page.fill("input[name=login]", username)
     tab.page.fill("input[name=password]", password)
     tab.page.press("input[name=password]", "Enter")
-    tab.page.wait_for_url("**/readyz")
+    tab.page.wait_for_url(f"{tab.gateway.url}/readyz")
 
 
 def user_called(gateway: Gateway, username: str, *, superuser: bool = False, staff: bool = True) -> str:

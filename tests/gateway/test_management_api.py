@@ -47,7 +47,7 @@ def test_it_changes_nothing_without_the_csrf_token(browser: Client, alice: User)
     refused = browser.post("/api/limits/", LIMIT, content_type="application/json")
     assert refused.status_code == 403
     assert "CSRF" in refused.json()["error"]["message"]
-    browser.get("/admin/login/")
+    browser.get("/accounts/")
     token = browser.cookies["csrftoken"].value
     headers = {"x-csrftoken": token}
     answer = browser.post("/api/limits/", LIMIT, content_type="application/json", headers=headers)
@@ -63,7 +63,7 @@ def test_it_asks_a_member_of_several_tenants_which_is_meant(
     assert browser.get("/api/limits/").json()["error"]["param"] == "tenant"
     assert browser.get("/api/limits/?tenant=acme").status_code == 200
     assert browser.get("/api/security-keys/?tenant=globex").status_code == 200
-    browser.get("/admin/login/")
+    browser.get("/accounts/")
     headers = {"x-csrftoken": browser.cookies["csrftoken"].value}
     refused = browser.post("/api/limits/?tenant=globex", LIMIT, "application/json", headers=headers)
     assert refused.status_code == 403

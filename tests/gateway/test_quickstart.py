@@ -35,13 +35,13 @@ def test_it_prints_an_administrator_who_can_sign_in(start_gateway: StartGateway)
     found = re.search(r"user (\S+), password (\S+)", gateway.output())
     assert found is not None
     with httpx.Client(base_url=gateway.url, trust_env=False) as browser:
-        browser.get("/admin/login/")
+        browser.get("/accounts/login/")
         form = {
-            "username": found[1],
+            "login": found[1],
             "password": found[2],
             "csrfmiddlewaretoken": browser.cookies["csrftoken"],
         }
-        answer = browser.post("/admin/login/?next=/admin/", data=form)
+        answer = browser.post("/accounts/login/?next=/admin/", data=form)
         assert (answer.status_code, answer.headers["location"]) == (302, "/admin/")
         assert browser.get("/admin/proxy/upstream/").status_code == 200
         assert browser.get("/static/admin/css/base.css").status_code == 200
