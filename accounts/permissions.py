@@ -32,6 +32,7 @@ _ROLES = tuple(Role)
 
 # Resource and action, then operator, owner, admin, member, viewer.
 _MANAGED = (ALL, ALL, ALL, NONE, NONE)
+_MANAGED_OR_OWN = (ALL, ALL, ALL, OWN, NONE)
 _SEEN = (ALL, ALL, ALL, ALL, ALL)
 _SEEN_OR_OWN = (ALL, ALL, ALL, OWN, ALL)
 _WATCHED = (ALL, ALL, ALL, NONE, ALL)
@@ -77,10 +78,11 @@ PERMISSIONS: dict[tuple[str, str], tuple[Reach, ...]] = {
     ("prices", "create"): _OPERATED,
     ("usage", "read"): _SEEN_OR_OWN,
     ("open-calls", "read"): _SEEN_OR_OWN,
-    ("threads", "read"): _WATCHED,
-    ("threads", "content"): _MANAGED,
-    ("threads", "branch"): _MANAGED,
-    ("threads", "delete"): _MANAGED,
+    ("threads", "read"): _SEEN_OR_OWN,
+    ("threads", "content"): _MANAGED_OR_OWN,
+    ("threads", "export"): _MANAGED,
+    ("threads", "branch"): _MANAGED_OR_OWN,
+    ("threads", "delete"): _MANAGED_OR_OWN,
     ("threads", "erase"): _MANAGED,
     ("audit", "read"): _MANAGED,
 }
