@@ -1,4 +1,4 @@
-"""THE permission table: who may do what with what, through the management API. Pure.
+"""THE permission table: who may do what with what, through the management API and on the pages. Pure.
 
 Operators (superusers) reach every tenant, everybody else one. What `PERMISSIONS` does not list nobody may.
 docs/management-api.md shows the same table; a test walks every endpoint by it.
@@ -85,6 +85,7 @@ PERMISSIONS: dict[tuple[str, str], tuple[Reach, ...]] = {
     ("threads", "delete"): _MANAGED_OR_OWN,
     ("threads", "erase"): _MANAGED,
     ("audit", "read"): _MANAGED,
+    ("playground", "use"): (ALL, OWN, OWN, OWN, NONE),
 }
 
 
@@ -92,6 +93,11 @@ def reach(role: Role, resource: str, action: str) -> Reach:
     """How far somebody's right to do that goes."""
     row = PERMISSIONS.get((resource, action))
     return NONE if row is None else row[_ROLES.index(role)]
+
+
+def roles_for(resource: str, action: str) -> tuple[Role, ...]:
+    """Those who have the right to do that."""
+    return tuple(role for role in Role if reach(role, resource, action) is not NONE)
 
 
 # Whose rights somebody may take or give: a key acts with its user's rights, so that whoever makes one for

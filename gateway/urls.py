@@ -10,7 +10,7 @@ from accounts.api.keys import ApiKeys, SecurityKeys
 from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
-from gateway import pages
+from gateway import pages, playground
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
 from proxy.api.upstreams import Upstreams
@@ -30,6 +30,9 @@ for resource in MANAGED:
 urlpatterns = [
     path("", pages.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url="/static/gateway/icon.svg")),
+    path("playground", RedirectView.as_view(url="/playground/", query_string=True)),
+    path("playground/", playground.page, name="playground"),
+    path("playground/key/", playground.key),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("api/", include(management.urls)),
