@@ -10,7 +10,7 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 TESTS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check fmt bench lock prices
+.PHONY: help run test test-fast check fmt bench lock prices vendor
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lock: .venv/dev  ## write requirements/*.txt from requirements/*.in
 
 prices: .venv/dev  ## write proxy/prices.json from the maintained price list
 	$(VENV) -m proxy.price_list
+
+vendor: .venv/dev  ## write the pages' libraries anew, as their manifest names them
+	$(VENV) -m gateway.vendored
 
 # The environment. The empty files .venv/base and .venv/dev say what is in it, and since when.
 

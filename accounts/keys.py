@@ -28,6 +28,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from accounts import database
 from accounts.models import ApiKey, Membership, SecurityKey, Tenant, User
+from accounts.permissions import roles_for
 from accounts.tenancy import operator_scope
 
 Value = TypeVar("Value")
@@ -244,11 +245,10 @@ def find_again(
 
 
 def _find_api_key(now: datetime, wanted: Q) -> _Found | None:
-    memberships = Membership.objects.filter(tenant=OuterRef("tenant"), user=OuterRef("user"))
     in_force = Q(expires_at=None) | Q(expires_at__gt=now)
     key = (
         ApiKey.objects.select_related("tenant")
-        .filter(wanted, Exists(memberships), in_force, revoked_at=None)
+        .filter(wanted, _owner_is_in(), in_force, revoked_at=None)
         .filter(tenant__active=True, user__is_active=True)
         .first()
     )
@@ -256,6 +256,16 @@ def _find_api_key(now: datetime, wanted: Q) -> _Found | None:
         return None
     ends = [moment.timestamp() for moment in (key.expires_at, key.old_until) if moment is not None]
     return _Found(_caller(key.tenant, api_key=key), min(ends, default=float("inf")))
+
+
+def _owner_is_in() -> Q:
+    """Whether a key's user is a member of its tenant; for the playground's, whether they may use that, which
+    operators may anywhere."""
+    memberships = Membership.objects.filter(tenant=OuterRef("tenant"), user=OuterRef("user"))
+    plays = Q(Exists(memberships.filter(role__in=roles_for("playground", "use")))) | Q(
+        user__is_superuser=True
+    )
+    return Q(Exists(memberships), playground=False) | (Q(playground=True) & plays)
 
 
 def _find_security_key(wanted: Q) -> _Found | None:

@@ -202,13 +202,21 @@ class ApiKey(Credential):
         help_text='Patterns such as ["gpt-*"]; empty: every model.',
     )
     expires_at = models.DateTimeField(null=True, blank=True)
+    playground = models.BooleanField(default=False, editable=False, help_text="The playground makes it anew.")
     old_digest = models.CharField(max_length=64, null=True, unique=True, editable=False)
     old_until = models.DateTimeField(
         null=True, editable=False, help_text="How long the secret before this one works."
     )
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["tenant", "name"], name="one_api_key_name"),)
+        constraints = (
+            models.UniqueConstraint(fields=["tenant", "name"], name="one_api_key_name"),
+            models.UniqueConstraint(
+                fields=["tenant", "user"],
+                condition=models.Q(playground=True, revoked_at=None),
+                name="one_playground_key",
+            ),
+        )
 
     def clean(self) -> None:
         """Refuses a key for somebody who is not a member: it would never be let in."""

@@ -1,4 +1,4 @@
-"""THE permission table: who may do what with what, through the management API. Pure.
+"""THE permission table: who may do what with what, through the management API and on the pages. Pure.
 
 Operators (superusers) reach every tenant, everybody else one. What `PERMISSIONS` does not list nobody may.
 docs/management-api.md shows the same table; a test walks every endpoint by it.
@@ -32,6 +32,7 @@ _ROLES = tuple(Role)
 
 # Resource and action, then operator, owner, admin, member, viewer.
 _MANAGED = (ALL, ALL, ALL, NONE, NONE)
+_MANAGED_OR_OWN = (ALL, ALL, ALL, OWN, NONE)
 _SEEN = (ALL, ALL, ALL, ALL, ALL)
 _SEEN_OR_OWN = (ALL, ALL, ALL, OWN, ALL)
 _WATCHED = (ALL, ALL, ALL, NONE, ALL)
@@ -77,12 +78,14 @@ PERMISSIONS: dict[tuple[str, str], tuple[Reach, ...]] = {
     ("prices", "create"): _OPERATED,
     ("usage", "read"): _SEEN_OR_OWN,
     ("open-calls", "read"): _SEEN_OR_OWN,
-    ("threads", "read"): _WATCHED,
-    ("threads", "content"): _MANAGED,
-    ("threads", "branch"): _MANAGED,
-    ("threads", "delete"): _MANAGED,
+    ("threads", "read"): _SEEN_OR_OWN,
+    ("threads", "content"): _MANAGED_OR_OWN,
+    ("threads", "export"): _MANAGED,
+    ("threads", "branch"): _MANAGED_OR_OWN,
+    ("threads", "delete"): _MANAGED_OR_OWN,
     ("threads", "erase"): _MANAGED,
     ("audit", "read"): _MANAGED,
+    ("playground", "use"): (ALL, OWN, OWN, OWN, NONE),
 }
 
 
@@ -90,6 +93,11 @@ def reach(role: Role, resource: str, action: str) -> Reach:
     """How far somebody's right to do that goes."""
     row = PERMISSIONS.get((resource, action))
     return NONE if row is None else row[_ROLES.index(role)]
+
+
+def roles_for(resource: str, action: str) -> tuple[Role, ...]:
+    """Those who have the right to do that."""
+    return tuple(role for role in Role if reach(role, resource, action) is not NONE)
 
 
 # Whose rights somebody may take or give: a key acts with its user's rights, so that whoever makes one for

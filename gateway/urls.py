@@ -13,7 +13,7 @@ from accounts.api.keys import ApiKeys, SecurityKeys
 from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
-from gateway import pages
+from gateway import pages, playground
 from gateway.sign_in.pages import admin_login
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
@@ -36,6 +36,9 @@ for resource in MANAGED:
 urlpatterns = [
     path("", pages.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url="/static/gateway/icon.svg")),
+    path("playground", RedirectView.as_view(url="/playground/", query_string=True)),
+    path("playground/", playground.page, name="playground"),
+    path("playground/key/", playground.key),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/login/", admin_login),
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),

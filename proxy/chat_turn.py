@@ -176,7 +176,13 @@ class ChatTurn(Turn):
         new = [new_item(item) for item in items_of(said)]
         tenant_id, kept_for = self._caller.tenant_id, self._caller.retention_days
         if named.past is None:
-            conversations.create(tenant_id, id=named.thread_id, retention_days=kept_for, user=named.user)
+            conversations.create(
+                tenant_id,
+                id=named.thread_id,
+                retention_days=kept_for,
+                user=named.user,
+                user_id=self._caller.user_id,
+            )
         history.append_to_conversation(
             tenant_id, named.thread_id, new, retention_days=kept_for, user=named.user, elsewhere=there
         )

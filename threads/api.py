@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -28,7 +28,7 @@ from accounts.api.resource import Removed
 from accounts.audit import What
 from accounts.errors import ApiError
 from accounts.models import Tenant
-from accounts.permissions import Role
+from accounts.permissions import Reach, Role
 from threads import export, management
 from threads.errors import NotFound
 from threads.history import unexpired
@@ -70,6 +70,7 @@ class ThreadBody(Written[Thread]):
 class ThreadsAsked(Asked):
     user = serializers.CharField(required=False, source="end_user", max_length=LONGEST_USER)
     conversation = serializers.BooleanField(required=False)
+    mine = serializers.BooleanField(required=False, help_text="Those that a key of yours began.")
     created_from = serializers.DateTimeField(required=False, source="created_at__gte")
     created_before = serializers.DateTimeField(required=False, source="created_at__lt")
     search = serializers.CharField(
@@ -109,7 +110,7 @@ class Threads(Removed):
     serializer_class = ThreadBody
     asked = ThreadsAsked
     pagination_class = Newest
-    rights = {"export": "content", "export_all": "content"}  # looked at, never changed
+    rights = {"export": "content", "export_all": "export"}  # looked at, never changed
     unscoped = ("export", "export_all", "erase")
 
     def rows(self) -> QuerySet[Any]:
@@ -120,13 +121,18 @@ class Threads(Removed):
 
     def filtered(self, rows: QuerySet[Any], values: dict[str, Any]) -> QuerySet[Any]:
         words, reason = values.pop("search", None), values.pop("reason", "")
+        mine: bool | None = values.pop("mine", None)
+        if mine is not None:
+            is_mine = Q(user_id=self.actor.user_id)
+            rows = rows.filter(is_mine if mine else Q(user_id=None) | ~is_mine)
         if words is None:
             return super().filtered(rows, values)
         if not self.may("content"):
             raise ApiError(403, "You may not search what was said.", param="search")
         tenant = self.home()
         self._note_reading("search", tenant.id, str(tenant.id), tenant.slug, reason)
-        found = search(tenant.id, words, limit=MOST_FOUND, user=values.get("end_user"))
+        whose = self.actor.user_id if mine or self.reach() is Reach.OWN else None
+        found = search(tenant.id, words, limit=MOST_FOUND, user=values.get("end_user"), user_id=whose)
         return super().filtered(rows.of(tenant), {**values, "id__in": {each.thread_id for each in found}})  # type: ignore[attr-defined]
 
     def remove(self, row: Any) -> None:

@@ -44,16 +44,19 @@ def create(
     *,
     retention_days: int | None,
     user: str = "",
+    user_id: int | None = None,
     title: str = "",
     id: UUID | None = None,
 ) -> Thread:
-    """A new conversation. `metadata` went through `check_metadata`. Raises TooManyItems."""
+    """A new conversation of that end `user`, begun by a key of `user_id`'s. `metadata` went through
+    `check_metadata`. Raises TooManyItems."""
     _check_number(items)
     with tenant_scope(tenant_id):
         thread = Thread(
             id=id or uuid7(),
             tenant_id=tenant_id,
             conversation=True,
+            user_id=user_id,
             end_user=kept_text(user, LONGEST_USER),
             title=kept_text(title, LONGEST_TITLE),
             metadata=dict(metadata or {}),

@@ -345,18 +345,19 @@ def append(
     return first
 
 
-def thread_after(tenant_id: UUID, past: Past) -> Thread:
-    """The thread that what comes after `past` is appended to, its row locked: the same, or a new one.
+def thread_after(tenant_id: UUID, past: Past, user_id: int | None) -> Thread:
+    """The thread that what comes after `past` is appended to, its row locked: the same, or a new one, which
+    is that user's.
 
     Raises NotFound when what it goes on from is gone.
     """
     if past.thread_id is None:
-        new: Thread = Thread.objects.create(tenant_id=tenant_id, conversation=False)
+        new: Thread = Thread.objects.create(tenant_id=tenant_id, conversation=False, user_id=user_id)
         return new
     thread = lock_past(tenant_id, past)
     if thread.conversation:  # else it never was one, or was deleted meanwhile
-        return thread if past.conversation else _branch(thread, past.end)
-    return thread if thread.end == past.end else _branch(thread, past.end)
+        return thread if past.conversation else _branch(thread, past.end, user_id)
+    return thread if thread.end == past.end else _branch(thread, past.end, user_id)
 
 
 def lock_past(tenant_id: UUID, past: Past) -> Thread:
@@ -375,13 +376,14 @@ def lock_thread_of(tenant_id: UUID, response_id: UUID) -> None:
     Thread.objects.of(tenant_id).filter(id__in=its).select_for_update(no_key=True).first()
 
 
-def _branch(thread: Thread, end: int) -> Thread:
+def _branch(thread: Thread, end: int, user_id: int | None) -> Thread:
     parts = segments(thread, end)
     if len(parts) > LONGEST_LINEAGE:
-        return copy(thread, end, conversation=False)
+        return copy(thread, end, conversation=False, user_id=user_id)
     new: Thread = Thread.objects.create(
         tenant_id=thread.tenant_id,
         conversation=False,
+        user_id=user_id,
         end_user=thread.end_user,
         parent=Thread(id=parts[-1].thread_id) if parts else None,
         lineage=[[part.thread_id.hex, part.end] for part in parts],
@@ -391,10 +393,14 @@ def _branch(thread: Thread, end: int) -> Thread:
     return new
 
 
-def copy(thread: Thread, end: int, *, conversation: bool) -> Thread:
-    """A new thread with items of its own, which are those of the old one up to a position, under new ids."""
+def copy(thread: Thread, end: int, *, conversation: bool, user_id: int | None) -> Thread:
+    """A new thread of that user's. Its items are those of the old one up to a position, under new ids."""
     new: Thread = Thread.objects.create(
-        tenant_id=thread.tenant_id, conversation=conversation, end_user=thread.end_user, end=end
+        tenant_id=thread.tenant_id,
+        conversation=conversation,
+        user_id=user_id,
+        end_user=thread.end_user,
+        end=end,
     )
     copied = ("tenant_id", "position", "type", "role", "data", "text", "response_id", "created_at")
     parts = items_in(thread.tenant_id, segments(thread, end))

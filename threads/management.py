@@ -78,7 +78,7 @@ def branch(
     with tenant_scope(tenant_id):
         thread = one_thread(tenant_id, thread_id)
         last = one_item(items_in(tenant_id, segments(thread, thread.end)), item_id)
-        new = copy(thread, last.position + 1, conversation=True)
+        new = copy(thread, last.position + 1, conversation=True, user_id=thread.user_id)
         new.title = kept_text(title, LONGEST_TITLE)
         new.expires_at = expiry(timezone.now(), retention_days)
         new.save(update_fields=["title", "expires_at"])

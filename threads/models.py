@@ -42,12 +42,14 @@ class Thread(models.Model):
 
     A thread that branched off others goes on where it left them: `lineage` names those, oldest first, each
     with the position that ends its part, and `start` is the first position of the thread's own items. The
-    last of them is `parent`; null where the whole of it is gone.
+    last of them is `parent`; null where the whole of it is gone. `user_id` is whose key began it, which no
+    caller can say otherwise.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+", db_index=False)
     conversation = models.BooleanField()
+    user_id = models.BigIntegerField(null=True, editable=False)
     end_user = models.CharField(max_length=LONGEST_USER, blank=True, help_text="As the caller names them.")
     title = models.CharField(max_length=LONGEST_TITLE, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
@@ -69,6 +71,11 @@ class Thread(models.Model):
             models.Index(fields=["tenant", "id"], name="thread_tenant"),
             models.Index(
                 fields=["tenant", "end_user"], condition=~models.Q(end_user=""), name="thread_end_user"
+            ),
+            models.Index(
+                fields=["tenant", "user_id", "id"],
+                condition=models.Q(user_id__isnull=False),
+                name="thread_user",
             ),
             models.Index(
                 fields=["expires_at"], condition=models.Q(expires_at__isnull=False), name="thread_expiry"

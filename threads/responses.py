@@ -186,7 +186,7 @@ def _end(response: StoredResponse, finished: Finished, asked: tuple[NewItem, ...
 
 def _append(response: StoredResponse, asked: tuple[NewItem, ...], finished: Finished) -> None:
     past = Past(response.thread_id, response.end, conversation=response.in_conversation)
-    thread = thread_after(response.tenant_id, past)
+    thread = thread_after(response.tenant_id, past, response.user_id)
     kept_for = response.expires_at and response.expires_at - response.created_at
     response.input_start = append(
         thread,

@@ -34,8 +34,11 @@ class Found:
     created_at: datetime
 
 
-def search(tenant_id: UUID, text: str, *, limit: int = 20, user: str | None = None) -> tuple[Found, ...]:
-    """Items with all words of `text`, newest first, MOST_FOUND at most; with a `user`, of their threads.
+def search(
+    tenant_id: UUID, text: str, *, limit: int = 20, user: str | None = None, user_id: int | None = None
+) -> tuple[Found, ...]:
+    """Items with all words of `text`, newest first, MOST_FOUND at most; with a `user`, of the threads of that
+    end user; with a `user_id`, of those that this user began.
 
     On PostgreSQL a word is one of its full text search ("simple": of any language, in whatever case, as it is
     written). On SQLite any part of a text will do, and only the letters A to Z match in either case.
@@ -46,6 +49,8 @@ def search(tenant_id: UUID, text: str, *, limit: int = 20, user: str | None = No
         items = Item.objects.of(tenant_id).filter(living, _has_words(text)).select_related("thread")
         if user is not None:
             items = items.filter(thread__end_user=kept_text(user, LONGEST_USER))
+        if user_id is not None:
+            items = items.filter(thread__user_id=user_id)
         newest = items.order_by("-created_at", "-position")[: min(limit, MOST_FOUND)]
         return tuple(_found(item, text) for item in newest)
 

@@ -89,13 +89,15 @@ class ApiKeyBody(KeyBody[ApiKey]):
         model = ApiKey
         fields = (
             *("id", "tenant", "user", "name", "prefix", "secret", "models", "expires_at"),
-            *("created_at", "revoked_at"),
+            *("playground", "created_at", "revoked_at"),
         )
-        read_only_fields = ("id", "prefix", "created_at", "revoked_at")
+        read_only_fields = ("id", "prefix", "playground", "created_at", "revoked_at")
         validators: list[Any] = []
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         expires_at = attrs.get("expires_at")
+        if "expires_at" in attrs and self.instance is not None and self.instance.playground:
+            raise ValidationError({"expires_at": "The playground says how long its key works."})
         if expires_at is not None and expires_at <= timezone.now():
             raise ValidationError({"expires_at": "Give a time that is to come."})
         if self.instance is None:
@@ -190,6 +192,7 @@ class SecurityKeys(Keys):
 
 class ApiKeysAsked(KeysAsked):
     user = serializers.CharField(required=False, help_text="Their e-mail address.")
+    playground = serializers.BooleanField(required=False, help_text="Whether it is a playground's.")
 
 
 class ApiKeys(Keys, Altered):
@@ -243,6 +246,8 @@ class ApiKeys(Keys, Altered):
         asked = Rotation.of(request)
         if key.revoked_at is not None:
             raise ApiError(409, "The key is revoked. Make another.")
+        if key.playground:
+            raise ApiError(409, "The playground makes this key anew by itself.")
         self._owner(key.tenant, key.user_id)
         secret = keys.rotate(key, timedelta(seconds=asked["overlap_seconds"]))
         self.note("rotate", key, ("secret",))

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from accounts import database
+from accounts.keys import Caller
 from proxy.before import new_item
 from proxy.call import LARGE_BYTES, Fields, InvalidBody, metadata
 from proxy.endpoints.visit import Visit, deleted, list_of
@@ -28,14 +29,19 @@ async def create(visit: Visit) -> None:
     """`{"metadata": {…}, "items": […]}`, both optional."""
     fields = await visit.fields()
     given = await _items(fields) if _has(fields, "items") else []
-    kept_for = visit.caller.retention_days
-    await visit.show(await database.run(_create, visit.tenant_id, given, metadata(fields), kept_for))
+    await visit.show(await database.run(_create, visit.caller, given, metadata(fields)))
 
 
-def _create(
-    tenant_id: UUID, given: list[NewItem], metadata: dict[str, str], retention_days: int | None
-) -> bytes:
-    return _conversation(conversations.create(tenant_id, given, metadata, retention_days=retention_days))
+def _create(caller: Caller, given: list[NewItem], metadata: dict[str, str]) -> bytes:
+    return _conversation(
+        conversations.create(
+            caller.tenant_id,
+            given,
+            metadata,
+            retention_days=caller.retention_days,
+            user_id=caller.user_id,
+        )
+    )
 
 
 async def retrieve(visit: Visit) -> None:

@@ -22,9 +22,11 @@ def people(session_gateway: Gateway) -> Cast:
     return cast(session_gateway, "talking")
 
 
-def said(people: Cast, *texts: str, user: str = "", tenant: str = "talking", title: str = "") -> str:
+def said(
+    people: Cast, *texts: str, user: str = "", tenant: str = "talking", title: str = "", by: str = "owner"
+) -> str:
     """The id of a conversation in which that was said, as the management API has it."""
-    headers = {"authorization": f"Bearer {key_of(tenant, 'owner')}"}
+    headers = {"authorization": f"Bearer {key_of(tenant, by)}"}
     items = [{"type": "message", "role": "user", "content": text} for text in texts]
     body = {"items": items, "metadata": {"topic": title} if title else {}}
     url = f"{people.gateway.url}/v1"
@@ -88,6 +90,37 @@ def test_it_shows_what_was_said_to_whom_the_table_lets(people: Cast) -> None:
     assert not {"title", "metadata"} & seen.json().keys()
     assert "secret plans" not in people.viewer.get("threads/").text
     assert people.viewer.get("threads/", params={"search": "hello"}).status_code == 403
+
+
+def test_it_lets_a_member_look_after_what_their_own_key_began(people: Cast) -> None:
+    wanted = word()
+    theirs, mine = said(people, wanted), said(people, wanted, by="member", title="my plans")
+    assert ids(people.member.get("threads/")) == [mine]
+    assert ids(people.member.get("threads/", params={"search": wanted})) == [mine]
+    assert people.member.get(f"threads/{mine}/").json()["metadata"] == {"topic": "my plans"}
+    for method, path in (("GET", ""), ("GET", "export/"), ("POST", "branch/"), ("DELETE", "")):
+        answer = people.member.request(method, f"threads/{theirs}/{path}", json={"item": "msg_1"})
+        assert answer.status_code == 404, answer.text
+    assert people.member.get("threads/export/").status_code == 403
+    assert people.owner.get(f"threads/{mine}/").status_code == 200
+    assert people.member.delete(f"threads/{mine}/").status_code == 204
+    assert ids(people.member.get("threads/")) == []
+
+
+def test_it_tells_whose_key_began_a_thread(people: Cast) -> None:
+    url, headers = f"{people.gateway.url}/v1", {"authorization": f"Bearer {key_of('talking', 'admin')}"}
+    asked = {"model": "demo", "messages": [{"role": "user", "content": "x"}]}
+    thread = {**headers, "x-gptoss-thread-id": "new"}
+    chat = httpx.post(f"{url}/chat/completions", headers=thread, json=asked, trust_env=False, timeout=30)
+    kept = {"model": "demo", "input": "x"}
+    response = httpx.post(f"{url}/responses", headers=headers, json=kept, trust_env=False, timeout=30)
+    assert response.status_code == 200
+    rows = results(people.admin.get("threads/", params={"mine": "true"}))
+    assert [row["conversation"] for row in rows] == [False, True]
+    assert rows[1]["conversation_id"] == chat.headers["x-gptoss-thread-id"]
+    others = ids(people.admin.get("threads/", params={"mine": "false", "limit": 200}))
+    assert others
+    assert not set(others) & {row["id"] for row in rows}
 
 
 def test_it_exports_a_thread_as_lines(people: Cast) -> None:

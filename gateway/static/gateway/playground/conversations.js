@@ -1,0 +1,93 @@
+// The conversations of whoever is signed in, kept by the gateway; what is said is written down in its order.
+
+import { itemsOf, systemItem, titleOf, turnsOf } from "./items.js";
+
+const PAGE = 100;
+
+export class Conversations {
+  constructor(api, tenant) {
+    Object.assign(this, { api, tenant });
+  }
+
+  // Newest first: `{conversations, next}`; `next` is where the list goes on, or null.
+  async list(next = null) {
+    const first = `/api/threads/?tenant=${encodeURIComponent(this.tenant)}&mine=true&conversation=true&limit=30`;
+    const found = await this.api.session(next ?? first);
+    const conversations = found.results.map((row) => ({
+      id: row.conversation_id,
+      title: row.metadata?.title || row.title || "Untitled",
+      metadata: row.metadata ?? {},
+    }));
+    return { conversations, next: found.next && new URL(found.next).pathname + new URL(found.next).search };
+  }
+
+  async open(id) {
+    const items = [];
+    for (let after = ""; after !== null; ) {
+      const page = await this.api.json(`/conversations/${id}/items?order=asc&limit=${PAGE}${after}`);
+      items.push(...page.data);
+      after = page.has_more ? `&after=${page.last_id}` : null;
+    }
+    return turnsOf(items);
+  }
+
+  async rename(id, title) {
+    const { metadata } = await this.api.json(`/conversations/${id}`);
+    await this.api.json(`/conversations/${id}`, { method: "POST", body: { metadata: { ...metadata, title } } });
+  }
+
+  async remove(id) {
+    await this.api.json(`/conversations/${id}`, { method: "DELETE" });
+  }
+}
+
+// One conversation as it grows. `created` is told its id and title when it comes to be.
+export class Record {
+  #work = Promise.resolve();
+  #system = "";
+
+  constructor(api, { id = null, system = "", created = () => {} } = {}) {
+    Object.assign(this, { api, id, created });
+    this.#system = system;
+  }
+
+  // Writes a turn down that was said under this system prompt, after all that was told before; the turn then
+  // knows the ids of its items.
+  add(turn, system) {
+    return this.#next(async () => {
+      const items = [...(system === this.#system ? [] : [systemItem(system)]), ...itemsOf(turn)];
+      const kept = this.id === null ? await this.#create(turn, items) : await this.#append(items);
+      this.#system = system;
+      turn.ids = kept.slice(-itemsOf(turn).length).map((item) => item.id);
+    });
+  }
+
+  // Takes turns away, such as an answer that is made once more.
+  take(turns) {
+    return this.#next(async () => {
+      for (const id of turns.flatMap((turn) => turn.ids ?? [])) {
+        await this.api.json(`/conversations/${this.id}/items/${id}`, { method: "DELETE" });
+      }
+    });
+  }
+
+  async #create(turn, items) {
+    const title = titleOf(turn);
+    const made = await this.api.json("/conversations", { method: "POST", body: { metadata: { title }, items } });
+    this.id = made.id;
+    this.created(made.id, title);
+    return (await this.api.json(`/conversations/${made.id}/items?order=asc&limit=${PAGE}`)).data;
+  }
+
+  async #append(items) {
+    const path = `/conversations/${this.id}/items`;
+    return (await this.api.json(path, { method: "POST", body: { items } })).data;
+  }
+
+  // One after the other; what failed does not keep the next from being tried.
+  #next(step) {
+    const done = this.#work.then(step);
+    this.#work = done.catch(() => {});
+    return done;
+  }
+}
