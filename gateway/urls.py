@@ -10,7 +10,7 @@ from accounts.api.keys import ApiKeys, SecurityKeys
 from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
-from gateway import pages
+from gateway import live_page, pages
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
 from proxy.api.upstreams import Upstreams
@@ -32,6 +32,7 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url="/static/gateway/icon.svg")),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
+    path("dashboard/live/", live_page.page, name="live"),
     path("api/", include(management.urls)),
     path("api/schema/", SpectacularJSONAPIView.as_view(authentication_classes=()), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(authentication_classes=()), name="docs"),
