@@ -26,8 +26,10 @@ from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
 from accounts import changes, database  # noqa: E402
-from gateway import celery, health, housekeeping  # noqa: E402
+from gateway import celery, health, housekeeping, live_socket  # noqa: E402
 from gateway.jobs import keep_running  # noqa: E402
+from gateway.live import LIVE  # noqa: E402
+from gateway.live_socket import LiveSocket  # noqa: E402
 from gateway.sockets import SocketProtocol as SocketProtocol  # noqa: E402  # where uvicorn finds it
 from proxy import asgi as relay  # noqa: E402
 from proxy.responses_socket import ResponsesSocket, no_such_socket  # noqa: E402
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 sockets = URLRouter(
     [
         re_path(r"^(?:v1/)?responses/?$", ResponsesSocket.as_asgi()),
+        re_path(r"^ws/live/?$", LiveSocket.as_asgi()),
         re_path(r"", no_such_socket),  # type: ignore[arg-type]  # no view of Django's, for Channels
     ]
 )
@@ -63,6 +66,8 @@ class Application:
             await relay.application(scope, receive, send)
         elif scope["path"] in health.PATHS:
             await health.application(scope, receive, send)
+        elif scope["path"] == live_socket.POLL:
+            await live_socket.poll(scope, receive, send)
         else:
             await django_application(scope, receive, send)
 
@@ -74,7 +79,7 @@ class Application:
             await relay.start()
             if settings.REDIS_URL:
                 relay.PLANE.runner.tell = celery.tell_of_responses
-            for job in (changes.watch, housekeeping.run_for_ever, relay.PLANE.runner.run):
+            for job in (changes.watch, housekeeping.run_for_ever, relay.PLANE.runner.run, LIVE.run):
                 self._tasks.append(asyncio.create_task(keep_running(job), name=job.__qualname__))
             self._started = True
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import render, resolve_url
 
 from accounts.errors import ApiError
 from accounts.ids import uuid7
+from gateway import first_steps
 from proxy.asgi import MODELS, POSTS, STORED
 from proxy.endpoints import older_paths
 
@@ -23,7 +24,12 @@ def home(request: HttpRequest) -> HttpResponse:
         refusal = ApiError(405, f"{request.method} is not allowed here.", headers=((b"allow", b"GET, HEAD"),))
         return _refuse(request, refusal)
     if is_browser(request):
-        return render(request, "gateway/home.html", {"base_url": request.build_absolute_uri("/v1")})
+        context = {
+            "base_url": request.build_absolute_uri("/v1"),
+            "first_steps": first_steps.open_steps(request),
+            "sign_in": f"{resolve_url(settings.LOGIN_URL)}?next=/",
+        }
+        return render(request, "gateway/home.html", context)
     return JsonResponse(
         {
             "success": True,

@@ -15,6 +15,7 @@ from django.conf import settings
 
 from accounts import changes, database
 from gateway.jobs import keep_running
+from gateway.live import LivePlane
 from proxy.asgi import Plane
 from proxy.models import Worker
 
@@ -60,7 +61,8 @@ class Workshop:
             await asyncio.sleep(RETRY_SECONDS)
             if self._closing.is_set():
                 return
-        jobs = [asyncio.create_task(keep_running(job)) for job in (changes.watch, self._plane.runner.run)]
+        running = (changes.watch, self._plane.runner.run, LivePlane(self._plane).run)
+        jobs = [asyncio.create_task(keep_running(job)) for job in running]
         await self._closing.wait()
         await self._plane.runner.stop(settings.DRAIN_SECONDS)
         for job in jobs:

@@ -95,7 +95,12 @@ class Ticket:
         self._reservation = reservation
         self._claim = claim
         self._withdrawn = False
-        self._started = time.monotonic()
+        self.started = time.monotonic()
+
+    @property
+    def tokens_so_far(self) -> int | None:
+        """About how much output there is, None before a stream is read."""
+        return None if self.passage is None else self.passage.output_tokens_estimate
 
     def follow(self, tokens_so_far: Callable[[], int]) -> None:
         """How the limits may ask for the output so far."""
@@ -167,7 +172,7 @@ class Ticket:
         return Usage(self.call.input_tokens_estimate, output_tokens=ending.output_tokens_estimate), True
 
     def _elapsed_milliseconds(self) -> int:
-        return round((time.monotonic() - self._started) * 1000)
+        return round((time.monotonic() - self.started) * 1000)
 
 
 def _plain(code: str) -> str:

@@ -61,10 +61,16 @@ def to_api_error(error: Exception) -> ApiError:
 
 
 def refusal(error: Exception) -> ApiError:
-    """As `to_api_error`; an exception that is not in the table is a mistake of ours, and logged."""
+    """As `known`; a mistake of ours is logged."""
+    if not isinstance(error, tuple(_TABLE)):
+        logger.error("A call failed in a way that nobody expected.", exc_info=error)
+    return known(error)
+
+
+def known(error: Exception) -> ApiError:
+    """As `to_api_error`; an exception that is not in the table is a mistake of ours."""
     if isinstance(error, tuple(_TABLE)):
         return to_api_error(error)
-    logger.error("A call failed in a way that nobody expected.", exc_info=error)
     return ApiError(500, "The gateway made a mistake. It has been logged.", code="internal_error")
 
 

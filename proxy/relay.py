@@ -40,6 +40,7 @@ from proxy.intake import (
 )
 from proxy.ledger import Ledger
 from proxy.limiting import Limits
+from proxy.live import Arrival, Live
 from proxy.prompts import prompted
 from proxy.reported import UpstreamReported
 from proxy.routing import Plan, Routing
@@ -63,14 +64,17 @@ class Relay:
     worker_id: UUID
     findings: Findings = field(default_factory=Findings)
     running: Running = field(default_factory=Running)
+    live: Live = field(default_factory=Live)
     queued: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, endpoint: Endpoint, request: Request, reply: Reply) -> None:
         """Answers one call and settles it. What is wrong before it is admitted is raised."""
         credential = header_credential(request)
         held = self.held.hold(request, endpoint.max_image_bytes, authenticated=credential is not None)
-        with held as holding:
-            caller, call, claim = await self._take_in(endpoint, request, credential, holding=holding)
+        with held as holding, self.live.arrival(request) as arrival:
+            caller, call, claim = await self._take_in(
+                endpoint, request, credential, holding=holding, arrival=arrival
+            )
             if claim is not None and await claim.replay(request, reply):
                 return
             turn = await endpoint.take(call, caller, request, self.log)
@@ -104,7 +108,7 @@ class Relay:
             stays=turn.goes_on,
             total_seconds=plan.targets[0].timeouts.total,
         )
-        with ExitStack() as connections, self.running.kept(ticket.id, watch):
+        with ExitStack() as connections, self.running.kept(ticket, watch):
             try:
                 last = await self._exchange(turn, ticket, plan, watch, connections)
             except asyncio.CancelledError:
@@ -118,6 +122,7 @@ class Relay:
                     await ticket.settle(last, reply.status)
         await turn.end(ticket)
         endings.log(ticket)
+        self.live.end(ticket)
         await last.send(reply)
 
     async def _leave(
@@ -135,18 +140,25 @@ class Relay:
             await queued.send(reply)
 
     async def _take_in(
-        self, endpoint: Endpoint, request: Request, credential: str | None, *, holding: Holding
+        self,
+        endpoint: Endpoint,
+        request: Request,
+        credential: str | None,
+        *,
+        holding: Holding,
+        arrival: Arrival,
     ) -> tuple[Caller, Call, Claim | None]:
         """Who calls, what for, and under which idempotency key. A credential in the headers is checked before
         the body is read."""
-        caller = await self.whose(credential, request) if credential else None
+        caller = arrival.caller = await self.whose(credential, request) if credential else None
         body = await endpoint.read(request, holding.grow)
         if caller is None and BODY_CREDENTIAL not in body:
-            caller = await self.without_credential()
+            caller = arrival.caller = await self.without_credential()
         call, inside = await endpoint.understand(body, request.header(b"content-type"))
+        arrival.call = call
         credential = one_credential(credential, inside)
         if caller is None:
-            caller = await self.whose(credential, request)
+            caller = arrival.caller = await self.whose(credential, request)
         claim = await claim_of(request, call, caller, body)
         return caller, prompted(call, caller, datetime.now(UTC)), claim
 

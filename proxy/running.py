@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from proxy.admission import Ticket
 from proxy.http import Watch
 
 
@@ -19,25 +20,29 @@ class Running:
 
     def __init__(self) -> None:
         self.most_at_once = 0
-        self._watches: dict[UUID, Watch] = {}
+        self._calls: dict[UUID, tuple[Ticket, Watch]] = {}
         self._none = asyncio.Event()
         self._none.set()
 
     @contextmanager
-    def kept(self, call_id: UUID, watch: Watch) -> Iterator[None]:
+    def kept(self, ticket: Ticket, watch: Watch) -> Iterator[None]:
         """While the call runs."""
-        self._watches[call_id] = watch
+        self._calls[ticket.id] = ticket, watch
         self._none.clear()
         try:
             yield
         finally:
-            del self._watches[call_id]
-            if not self._watches:
+            del self._calls[ticket.id]
+            if not self._calls:
                 self._none.set()
 
     def ids(self) -> list[UUID]:
         """Of the calls under way."""
-        return list(self._watches)
+        return list(self._calls)
+
+    def tickets(self) -> Iterable[Ticket]:
+        """Of the calls under way, for the moment."""
+        return (ticket for ticket, _ in self._calls.values())
 
     async def ended(self) -> None:
         """Returns when no call is under way: each is settled."""
@@ -45,8 +50,7 @@ class Running:
 
     def cancel(self, call_id: UUID) -> bool:
         """Stops the call; whether it was under way here."""
-        watch = self._watches.get(call_id)
-        if watch is None:
+        if call_id not in self._calls:
             return False
-        watch.interrupt(Cancelled())
+        self._calls[call_id][1].interrupt(Cancelled())
         return True

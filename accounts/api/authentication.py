@@ -45,17 +45,22 @@ class SignedIn(SessionAuthentication):
             return None
         user = found[0]
         assert isinstance(user, User)
-        try:
-            return user, actor_of_user(user, request.query_params.get("tenant", ""))
-        except NotManaging:
-            raise ApiError(403, "You are a member of no tenant.") from None
-        except TenantWanted:
-            raise ApiError(400, "Say of which of your tenants: ?tenant=…", param="tenant") from None
-        except NoSuchTenant:
-            raise no_such("tenant") from None
+        return user, signed_in(user, request.query_params.get("tenant", ""))
 
     def authenticate_header(self, request: Request) -> str:
         return _CHALLENGE
+
+
+def signed_in(user: User, tenant: str) -> Actor:
+    """As what somebody acts who signed in, and names a tenant or "". Raises ApiError."""
+    try:
+        return actor_of_user(user, tenant)
+    except NotManaging:
+        raise ApiError(403, "You are a member of no tenant.") from None
+    except TenantWanted:
+        raise ApiError(400, "Say of which of your tenants: ?tenant=…", param="tenant") from None
+    except NoSuchTenant:
+        raise no_such("tenant") from None
 
 
 def no_such(what: str) -> ApiError:

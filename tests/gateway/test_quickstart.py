@@ -53,7 +53,7 @@ def test_it_starts_again_quickly_with_the_same_key_and_prints_it_no_more(start_g
     began = time.monotonic()
     gateway.restart()
     assert time.monotonic() - began < 5
-    assert gateway.output().count(f"API key   {key}") == 1
+    assert gateway.output().count(f"API key     {key}") == 1
     assert gateway.output().count("shown this once") == 2  # the password and the key, on the first start
     assert len(gateway.query("SELECT id FROM accounts_tenant WHERE slug = 'default'")) == 1
     headers = {"authorization": f"Bearer {key}"}

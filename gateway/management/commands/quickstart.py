@@ -102,12 +102,14 @@ def _welcome(outcome: Outcome) -> str:
     lines = [
         "Tollgate is set up.",
         "",
-        f"  Home      {here}/",
-        f"  Admin     {here}/admin/  {_login(outcome.password)}",
-        f"  API       {here}/v1",
+        f"  Home        {here}/  {_login(outcome.password)}",
+        f"  Dashboard   {here}/dashboard/",
+        f"  Playground  {here}/playground/",
+        f"  Admin       {here}/admin/",
+        f"  API         {here}/v1",
     ]
     if first:
-        lines.append(f"  API key   {first}  (shown this once)")
+        lines.append(f"  API key     {first}  (shown this once)")
     for (kind, name), secret in made.items():
         lines.append(f"  {kind} {called(name)}: {secret}  (shown this once)")
     return "\n".join([*lines, "", _curl(here, first), ""])

@@ -1,0 +1,142 @@
+"""Who may watch which calls: somebody who signed in, as the permission table has it for `usage`; how long.
+
+Invariant: whose right is gone is shown nothing more within two seconds. What takes it away is a changed row
+(a user, a membership, a tenant), which every process hears of within one, or the end of the session, which is
+looked for every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from django.contrib import auth
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.http import HttpRequest
+
+from accounts import changes, database
+from accounts.api.authentication import no_such, signed_in
+from accounts.api.parts import by_id
+from accounts.errors import ApiError
+from accounts.models import Tenant, User
+from accounts.permissions import Reach, reach
+from accounts.tenancy import operator_scope
+from gateway.live_view import Viewer
+from proxy.live import Sight
+
+SESSION_SECONDS = 1.0
+# IANA, WebSocket Close Code Number Registry: 1012 asks to connect again. The others are of the private range.
+CHANGED, SIGNED_OUT, FORBIDDEN = 1012, 4401, 4403
+
+
+class Pass(NamedTuple):
+    """By which session somebody watches, and the tenant that they named, or ""."""
+
+    session_key: str
+    tenant: str
+
+
+def sight_of(held: Pass) -> Sight:
+    """Whose calls they may see. Raises ApiError. A database job."""
+    request = HttpRequest()
+    request.session = SessionStore(held.session_key)
+    user = auth.get_user(request)
+    if not isinstance(user, User):
+        raise ApiError(401, "Sign in to watch calls.", code="not_signed_in")
+    actor = signed_in(user, held.tenant)
+    how_far = reach(actor.role, "usage", "read")
+    if how_far is Reach.NONE:
+        raise ApiError(403, "You may not see calls.")
+    if how_far is Reach.OWN:
+        return Sight(actor.tenant_id, actor.user_id)
+    if actor.tenant_id is None and held.tenant:
+        return Sight(_tenant_called(held.tenant).pk)
+    return Sight(actor.tenant_id)
+
+
+def _tenant_called(name: str) -> Tenant:
+    with operator_scope():
+        found = Tenant.objects.filter(slug=name).first() or by_id(Tenant.objects.all(), name)
+    if not isinstance(found, Tenant):
+        raise no_such("tenant")
+    return found
+
+
+class Guard:
+    """Ends what viewers of this process may see no more."""
+
+    def __init__(self) -> None:
+        self._held: dict[Viewer, Pass] = {}
+        self._changed = asyncio.Event()
+
+    def watch(self, viewer: Viewer, held: Pass) -> None:
+        """From now on, until it is `forgotten`."""
+        self._held[viewer] = held
+        self._changed.set()  # what changed since it was let in is seen too
+
+    def forget(self, viewer: Viewer) -> None:
+        self._held.pop(viewer, None)
+
+    async def run(self) -> None:
+        """For ever. While the database is away, nothing can be taken from anybody."""
+        loop = asyncio.get_running_loop()
+
+        def listener() -> None:
+            loop.call_soon_threadsafe(self._changed.set)
+
+        changes.subscribe(listener)
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SESSION_SECONDS):
+                        await self._changed.wait()
+                with suppress(database.DatabaseUnavailable):
+                    await self._look()
+        finally:
+            changes.unsubscribe(listener)
+
+    async def _look(self) -> None:
+        changed = self._changed.is_set()
+        self._changed.clear()
+        if not self._held:
+            return
+        try:
+            ended = await database.run(_ended, {held.session_key for held in self._held.values()})
+            for viewer in [viewer for viewer, held in self._held.items() if held.session_key in ended]:
+                self._end(viewer, SIGNED_OUT)
+            if changed:
+                await self._check({(held, viewer.sight) for viewer, held in self._held.items()})
+        except database.DatabaseUnavailable:
+            self._changed.set() if changed else None
+            await asyncio.sleep(SESSION_SECONDS)
+            raise
+
+    async def _check(self, shown: Collection[tuple[Pass, Sight]]) -> None:
+        """Each of them once, however many watch by it."""
+        for each in shown:
+            code = await database.run(_code, *each)
+            if code is not None:
+                for viewer in [viewer for viewer, held in self._held.items() if (held, viewer.sight) == each]:
+                    self._end(viewer, code)
+
+    def _end(self, viewer: Viewer, code: int) -> None:
+        self.forget(viewer)
+        viewer.end(code)
+
+
+def _ended(session_keys: set[str]) -> set[str]:
+    """Which of these sessions are over. A database job."""
+    there = Session.objects.filter(session_key__in=session_keys, expire_date__gt=datetime.now(UTC))
+    return session_keys - set(there.values_list("session_key", flat=True))
+
+
+def _code(held: Pass, sight: Sight) -> int | None:
+    """What to close the connection with of somebody who is shown this; None where they may see it."""
+    try:
+        return None if sight_of(held) == sight else CHANGED
+    except ApiError as error:
+        return SIGNED_OUT if error.status == 401 else FORBIDDEN
