@@ -18,10 +18,10 @@ from accounts.ids import created_at
 from proxy import chunk_passage, counts, gpt_oss, messages, reasoning
 from proxy.admission import Ending
 from proxy.call import Call, Fields
-from proxy.dialects import ai_sdk, chatkit, openai
+from proxy.dialects import ai_sdk, ai_sdk_passage, chatkit, openai
 from proxy.dialects.chatkit_passage import ChatKitPassage
 from proxy.elsewhere import There
-from proxy.findings import CHAT_REASONING, THREAD, Findings, Tried, Wire
+from proxy.findings import CHAT_REASONING, SYSTEM, THREAD, Findings, Tried, Wire
 from proxy.gpt_oss import GptOssPassage
 from proxy.reasoning import Asked
 from proxy.routing import Target
@@ -132,13 +132,18 @@ def _chatkit(call: Call, target: Target, request_id: str, findings: Findings, tr
         ended=ended,
         way=generation,
         misunderstood=chatkit.MISUNDERSTOOD,
-        continues=there is not None,
+        supposes=THREAD if there else "",
+        begins=chatkit.begins if there else None,
     )
 
 
 def _ai_sdk(call: Call, target: Target, request_id: str, findings: Findings, tried: Tried) -> Wire:
     wishes = asked(call, target)
-    generation = ai_sdk.Generation(findings.way(target, _AI_SDK_GENERATIONS, tried))
+    way = ai_sdk.Generation(findings.way(target, _AI_SDK_GENERATIONS, tried))
+    instructs = way is ai_sdk.Generation.FIVE and ai_sdk.instructs(call)
+    lacks_system, takes_system = findings.lacks(target, SYSTEM), findings.understands(target, SYSTEM)
+    bare = instructs and (lacks_system or SYSTEM in tried.ways)
+    generation = ai_sdk.Generation.SEVEN if bare else way
     session_id = "-".join(filter(None, (target.session_prefix, str(UUID(request_id)))))
     outbound = ai_sdk.request(call, target.model, generation=generation, session_id=session_id)
     told = chunk_passage.told(call, _created(request_id), shows_reasoning=wishes.shown)
@@ -148,8 +153,10 @@ def _ai_sdk(call: Call, target: Target, request_id: str, findings: Findings, tri
         None,
         outbound=outbound,
         streams=ai_sdk.STREAMS,
-        way=generation,
+        way=way,
         misunderstood=ai_sdk.MISUNDERSTOOD,
+        supposes=SYSTEM if instructs and not bare else "",
+        begins=None if lacks_system or takes_system or not instructs else ai_sdk_passage.begins,
     )
 
 

@@ -138,9 +138,9 @@ class ChunkPassage(Passage):
     def _show_image(self, url: str) -> None:
         self._delta({"images": [{"type": "image_url", "image_url": {"url": url}}]})
 
-    def _cite(self, url: str, title: str, place: int) -> None:
-        """A source, and after how many characters of the answer it is cited."""
-        cited = {"url": url, "title": title, "start_index": place, "end_index": place}
+    def _cite(self, url: str, title: str, place: int, end: int | None = None) -> None:
+        """A source, and after how many characters of the answer it is cited, or from where to where."""
+        cited = {"url": url, "title": title, "start_index": place, "end_index": place if end is None else end}
         self._delta({"annotations": [{"type": "url_citation", "url_citation": cited}]})
 
     def _count(self, text: str) -> None:
