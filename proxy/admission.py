@@ -65,6 +65,16 @@ class Ending:
         self.upstream, self.upstream_model = target.upstream, target.model
         self.attempts.append({"upstream": target.upstream, "outcome": outcome})
 
+    def took_out(self, control_tokens: int) -> None:
+        """Notes how many control tokens of gpt-oss were taken out of the answer that was read."""
+        if control_tokens:
+            self.attempts[-1]["control_tokens"] = control_tokens
+
+    @property
+    def control_tokens(self) -> int:
+        taken: int = self.attempts[-1].get("control_tokens", 0) if self.attempts else 0
+        return taken
+
 
 class Ticket:
     """An admission that must be settled."""

@@ -47,6 +47,7 @@ async def whole(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
         else await asyncio.to_thread(read, content_type, body)
     )
     ticket.ending.usage, ticket.ending.items = answer.usage, answer.items
+    ticket.ending.took_out(answer.control_tokens)
     ticket.ending.status, ticket.ending.status_code = Status.COMPLETED, 200
     return Last(200, answer.content_type, answer.body)
 

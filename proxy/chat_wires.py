@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from accounts.ids import created_at
-from proxy import chunk_passage, counts, gpt_oss, messages, reasoning
+from proxy import chunk_passage, gpt_oss, messages, reasoning
 from proxy.admission import Ending
 from proxy.call import Call, Fields
 from proxy.dialects import ai_sdk, ai_sdk_passage, chatkit, openai
@@ -54,10 +54,10 @@ def asked(call: Call, target: Target) -> Asked:
     )
 
 
-def with_effort(call: Call, target: Target) -> Fields:
+def with_effort(call: Call, wishes: Asked) -> Fields:
     """The members of a Response, which goes upstream as one, with the effort in them that is asked for
     elsewhere, or that the operator set. Raises InvalidBody."""
-    if not is_special(call, target) or (effort := asked(call, target).effort) is None:
+    if (effort := wishes.effort) is None:
         return call.fields
     known: Fields = msgspec.json.decode(call.fields.get("reasoning", b"{}"), type=Fields | None) or {}
     known["effort"] = msgspec.Raw(msgspec.json.encode(gpt_oss.EFFORTS[effort]))
@@ -86,7 +86,7 @@ def _gpt_oss(call: Call, target: Target, request_id: str, findings: Findings, tr
         return made
 
     def ended(ending: Ending, exchange: Exchange) -> None:
-        counts.HARMONY_TOKENS.add(target.upstream, read[-1].harmony_tokens)
+        ending.took_out(read[-1].harmony_tokens)
 
     return Wire(chat, passage, None, tells_reasoning=tells, ended=ended)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from accounts.errors import ApiError
 from accounts.ids import created_at
-from proxy import errors, sse
+from proxy import counts, errors, sse
 from proxy.admission import Status, Ticket
 from proxy.http import EVENTS_TYPE, NOBODY, ClientLeft, Last, Reply
 from proxy.passage import ResponsePassage
@@ -88,6 +88,8 @@ def log(ticket: Ticket) -> None:
         "output_tokens": ticket.record["output_tokens"],
         "first_byte_milliseconds": ending.first_byte_milliseconds,
         "duration_milliseconds": ticket.record["duration_milliseconds"],
+        "control_tokens": ending.control_tokens or None,
     }
+    counts.HARMONY_TOKENS.add(ending.upstream, ending.control_tokens)
     logger.info("call", extra={"fields": fields})
     RECENT.note(datetime.now(UTC), fields, whole=ending.status is Status.COMPLETED)

@@ -14,6 +14,7 @@ from django.conf import settings
 
 from accounts import database, keys
 from accounts.keys import Caller, InvalidCredential
+from proxy.counts import HARMONY_TOKENS
 from proxy.endpoints import chat
 from proxy.endpoints.older_calls import CHAT_MODEL, INSTRUCTIONS, Plain
 from proxy.http import Reply, Request
@@ -113,6 +114,7 @@ async def _show(relay: Relay, request: Request, reply: Reply, title: str, entrie
 
 
 def _metrics(most_at_once: int) -> list[str]:
+    taken_out = ", ".join(f"{name} {number}" for name, number in HARMONY_TOKENS.by_label.items())
     average = RECENT.total_milliseconds / RECENT.count if RECENT.count else 0.0
     return [
         f"request count: {RECENT.count}",
@@ -124,6 +126,7 @@ def _metrics(most_at_once: int) -> list[str]:
         f"max cached tokens: {RECENT.most_tokens.get('cached_input_tokens', 0)}",
         f"max completion tokens: {RECENT.most_tokens.get('output_tokens', 0)}",
         f"error count: {RECENT.error_count}",
+        f"control tokens taken out, by upstream: {taken_out or 0}",
     ]
 
 
