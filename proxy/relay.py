@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from accounts.keys import Caller, InvalidCredential, KeyCache, UnknownCredential
-from proxy import answers, endings
+from proxy import answers, content, endings
 from proxy.admission import Ticket, admit
 from proxy.attempts import connect
 from proxy.call import Call, NotOffered
@@ -96,6 +96,7 @@ class Relay:
             claim=claim,
         )
         reply.add(turn.headers())
+        heard = content.heard(caller, reply)
         last = NOBODY
         watch = Watch(
             request,
@@ -117,7 +118,7 @@ class Relay:
                 finally:
                     await ticket.settle(last, reply.status)
         await turn.end(ticket)
-        endings.log(ticket)
+        endings.log(ticket, heard.said(ticket.call, last) if heard else None)
         await last.send(reply)
 
     async def _leave(
