@@ -15,9 +15,10 @@ from uuid import UUID
 import msgspec
 
 from accounts.ids import created_at
-from proxy import chunk_passage, gpt_oss, messages, reasoning
+from proxy import chunk_passage, gpt_oss, messages, reasoning, tokens
 from proxy.admission import Ending
 from proxy.call import Call, Fields
+from proxy.chunk_passage import Told
 from proxy.dialects import ai_sdk, ai_sdk_passage, chatkit, openai
 from proxy.dialects.chatkit_passage import ChatKitPassage
 from proxy.elsewhere import There
@@ -110,7 +111,7 @@ def _chatkit(call: Call, target: Target, request_id: str, findings: Findings, tr
         effort=gpt_oss.effort(wishes),
         shows_reasoning=wishes.shown,
     )
-    told = chunk_passage.told(call, _created(request_id), shows_reasoning=wishes.shown)
+    told = _told(call, request_id, wishes)
     read: list[ChatKitPassage] = []
 
     def passage(content_type: str) -> ChatKitPassage:
@@ -146,7 +147,7 @@ def _ai_sdk(call: Call, target: Target, request_id: str, findings: Findings, tri
     generation = ai_sdk.Generation.SEVEN if bare else way
     session_id = "-".join(filter(None, (target.session_prefix, str(UUID(request_id)))))
     outbound = ai_sdk.request(call, target.model, generation=generation, session_id=session_id)
-    told = chunk_passage.told(call, _created(request_id), shows_reasoning=wishes.shown)
+    told = _told(call, request_id, wishes)
     return Wire(
         call,
         partial(ai_sdk.passage, call, openai.answer_id(call, request_id), told),
@@ -160,8 +161,12 @@ def _ai_sdk(call: Call, target: Target, request_id: str, findings: Findings, tri
     )
 
 
-def _created(request_id: str) -> int:
-    return created_at(UUID(request_id))
+def _told(call: Call, request_id: str, wishes: Asked) -> Told:
+    """What the client is told besides an answer whose upstream may report no usage."""
+    created, asked = created_at(UUID(request_id)), None
+    if tokens.INSTALLED:
+        asked = messages.all_text(messages.read(call))
+    return chunk_passage.told(call, created, shows_reasoning=wishes.shown, asked=asked)
 
 
 def _digest(texts: Iterable[str]) -> str:

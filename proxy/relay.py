@@ -44,6 +44,7 @@ from proxy.prompts import prompted
 from proxy.reported import UpstreamReported
 from proxy.routing import Plan, Routing
 from proxy.running import Running
+from proxy.tokens import TokenCounter
 from proxy.turns import Turn
 from proxy.upstream import Upstreams
 
@@ -63,6 +64,7 @@ class Relay:
     worker_id: UUID
     findings: Findings = field(default_factory=Findings)
     running: Running = field(default_factory=Running)
+    counter: TokenCounter = field(default_factory=TokenCounter)
     queued: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, endpoint: Endpoint, request: Request, reply: Reply) -> None:
@@ -192,8 +194,8 @@ class Relay:
             try:
                 if ticket.call.stream:
                     await turn.open(ticket, watch.reply)
-                    return await answers.stream(ticket, connection, watch)
-                return await answers.whole(ticket, connection, watch)
+                    return await answers.stream(ticket, connection, watch, self.counter)
+                return await answers.whole(ticket, connection, watch, self.counter)
             except UpstreamReported as reported:
                 reported.tidy(target.model, ticket.call.model, target.private)
                 raise

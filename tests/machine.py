@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def need(program: str, install: str) -> Path:
     if found is None:
         pytest.skip(f"{program} is missing: {install}")
     return Path(found)
+
+
+def tokenizer() -> None:
+    """Skips the test where the optional tokenizer is not installed."""
+    if find_spec("bpe_openai") is None:
+        pytest.skip("bpe-openai is missing: make tokenizer")
 
 
 def node(folder: Path) -> Path:
