@@ -10,13 +10,16 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 TESTS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check fmt bench lock prices vendor
+.PHONY: help run tokenizer test test-fast check fmt bench lock prices vendor
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/base  ## set up, then serve on PORT (8000)
 	@exec $(VENV) manage.py quickstart
+
+tokenizer: .venv/base  ## install what counts tokens where an upstream reports none
+	@$(INSTALL) -r requirements/tokenizer.txt
 
 test: .venv/dev  ## every test, on SQLite and on PostgreSQL and Redis (TESTS=… picks some)
 	@$(VENV) -m tests.everything $(TESTS)
@@ -42,6 +45,7 @@ bench: .venv/dev  ## what a call costs the server's process, beside nginx
 
 lock: .venv/dev  ## write requirements/*.txt from requirements/*.in
 	$(LOCK) requirements/base.in -o requirements/base.txt
+	$(LOCK) requirements/tokenizer.in -o requirements/tokenizer.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
 
 prices: .venv/dev  ## write proxy/prices.json from the maintained price list

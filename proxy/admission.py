@@ -56,6 +56,7 @@ class Ending:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     usage: Usage | None = None
     items: list[dict[str, Any]] = field(default_factory=list)
+    input_tokens_counted: int | None = None  # where nobody reports them, and they are not told from the size
     output_tokens_estimate: int = 0
     first_byte_milliseconds: int | None = None
     elsewhere: tuple[UUID, There] | None = None  # the upstream that keeps its thread, and as what
@@ -64,6 +65,16 @@ class Ending:
         """Notes one try of one target; `outcome` is an HTTP status or a word for what happened instead."""
         self.upstream, self.upstream_model = target.upstream, target.model
         self.attempts.append({"upstream": target.upstream, "outcome": outcome})
+
+    def took_out(self, control_tokens: int) -> None:
+        """Notes how many control tokens of gpt-oss were taken out of the answer that was read."""
+        if control_tokens:
+            self.attempts[-1]["control_tokens"] = control_tokens
+
+    @property
+    def control_tokens(self) -> int:
+        taken: int = self.attempts[-1].get("control_tokens", 0) if self.attempts else 0
+        return taken
 
 
 class Ticket:
@@ -169,7 +180,9 @@ class Ticket:
             return Usage(input_tokens=0, output_tokens=0), False
         if self.call.audio is not None:
             return Usage(audio_milliseconds=self.call.audio.milliseconds), not self.call.audio.exact
-        return Usage(self.call.input_tokens_estimate, output_tokens=ending.output_tokens_estimate), True
+        inputs = ending.input_tokens_counted
+        inputs = self.call.input_tokens_estimate if inputs is None else inputs
+        return Usage(inputs, output_tokens=ending.output_tokens_estimate), True
 
     def _elapsed_milliseconds(self) -> int:
         return round((time.monotonic() - self.started) * 1000)

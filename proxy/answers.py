@@ -12,23 +12,24 @@ from proxy.chained import FoldedChat
 from proxy.http import EVENTS_TYPE, Last, Watch
 from proxy.passage import Garbled, Passage, ResponsePassage
 from proxy.reported import UpstreamReported, read_error
+from proxy.tokens import TokenCounter
 
 _JSON = b"application/json"
 
 Give = Callable[[bytes], Awaitable[None]]
 
 
-async def stream(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
+async def stream(ticket: Ticket, connection: Connection, watch: Watch, counter: TokenCounter) -> Last:
     """Passes the events on; returns the terminal one. Raises Truncated, Garbled, UpstreamReported, Broken."""
     passage = ticket.passage = await _passage(connection)
     await watch.reply.begin_events()
     if begun := passage.begin():
         await watch.reply.piece(begun)
-    marker = await _read(ticket, connection, watch, passage, watch.reply.piece)
+    marker = await _read(ticket, connection, watch, counter, passage, watch.reply.piece)
     return Last(200, EVENTS_TYPE, marker)
 
 
-async def whole(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
+async def whole(ticket: Ticket, connection: Connection, watch: Watch, counter: TokenCounter) -> Last:
     """The answer in one piece, put together here where the upstream sends events.
 
     Raises Truncated, Garbled, UpstreamReported, Broken, TooLong.
@@ -37,7 +38,7 @@ async def whole(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
     if read is None:
         passage = ticket.passage = await _passage(connection)
         assert isinstance(passage, ResponsePassage | FoldedChat)
-        await _read(ticket, connection, watch, passage, _nowhere)
+        await _read(ticket, connection, watch, counter, passage, _nowhere)
         return Last(200, _JSON, passage.final())
     body, content_type = await connection.exchange.whole(), connection.exchange.content_type
     ticket.first_byte()
@@ -47,6 +48,7 @@ async def whole(ticket: Ticket, connection: Connection, watch: Watch) -> Last:
         else await asyncio.to_thread(read, content_type, body)
     )
     ticket.ending.usage, ticket.ending.items = answer.usage, answer.items
+    ticket.ending.took_out(answer.control_tokens)
     ticket.ending.status, ticket.ending.status_code = Status.COMPLETED, 200
     return Last(200, answer.content_type, answer.body)
 
@@ -55,10 +57,19 @@ async def _nowhere(piece: bytes) -> None:
     """Where the events of an answer go that is given in one piece."""
 
 
-async def _read(ticket: Ticket, connection: Connection, watch: Watch, passage: Passage, give: Give) -> bytes:
+async def _read(
+    ticket: Ticket,
+    connection: Connection,
+    watch: Watch,
+    counter: TokenCounter,
+    passage: Passage,
+    give: Give,
+) -> bytes:
     """Gives on what the passage lets through; the terminal event is what it returns."""
     exchange, idle_seconds = connection.exchange, connection.target.timeouts.idle
     ticket.follow(lambda: passage.output_tokens_estimate)
+    if passage.texts is not None:
+        counter.prepare()
     try:
         while piece := await exchange.read():
             if ticket.first_byte():
@@ -68,11 +79,14 @@ async def _read(ticket: Ticket, connection: Connection, watch: Watch, passage: P
                 await give(passed)
             if passage.finished:
                 break
+        if (texts := passage.texts) and (counted := await counter.count(texts)):
+            passage.count(*counted)
         if rest := passage.rest():
             await give(rest)
         marker = passage.end()
     finally:
         ticket.ending.usage = passage.usage
+        ticket.ending.input_tokens_counted = passage.input_tokens_counted
         ticket.ending.output_tokens_estimate = passage.output_tokens_estimate
         if connection.wire.ended is not None:
             connection.wire.ended(ticket.ending, exchange)

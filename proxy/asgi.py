@@ -151,6 +151,7 @@ class Plane:
         await self.relay.limits.close()
         await self.heartbeat.end()
         await self.relay.upstreams.close()
+        await self.relay.counter.close()
         await self.relay.log.close()
 
 

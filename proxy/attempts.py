@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from proxy.admission import Ticket
 from proxy.call import Call, NotOffered
 from proxy.dialects import openai
-from proxy.findings import THREAD, Findings, Tried, Wire
+from proxy.findings import Findings, Tried, Wire
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing, Target, with_account
 from proxy.upstream import Begun, Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
@@ -24,9 +23,10 @@ FIRST_BACKOFF_SECONDS = 0.5
 MAX_RETRY_AFTER_SECONDS = 10.0
 # What a refusal says comes with its status; waiting longer for it would keep the next target waiting.
 REFUSAL_SECONDS = 5.0
+# By then an answer has begun to say something.
+BEGINNING_BYTES = 64 * 1024
 # What another try, or another target, may mend; the credentials there are the operator's.
 _TRY_ELSEWHERE = frozenset({401, 403, 407, 408, 429, 500, 502, 503, 504, 529})
-_ERROR_EVENT = re.compile(rb'data: ?\{"type": ?"error"')
 _TRY_AGAIN = _TRY_ELSEWHERE - {401, 403, 407}
 
 
@@ -95,11 +95,12 @@ async def _ask(
         connections.callback(exchange.close)
         ticket.ending.attempt(target, str(exchange.status))
         if 200 <= exchange.status < 300 and not exchange.encoded:
-            begun = await _begun(exchange, target) if wire.continues else exchange
-            if begun is not None:
-                findings.taken(wire, target)
+            begun, begins = await _begun(exchange, wire, target)
+            if begins:
+                findings.taken(wire, target, tried)
+            if begins or not wire.supposes:
                 return Connection(target, wire, begun)
-            tried.ways.add(THREAD)
+            tried.ways.add(wire.supposes)
             continue
         refusal = await _refusal(exchange, target, ticket.call)
         refusal.of_caller = ticket.call.account is not None and refusal.status in (401, 403)
@@ -108,20 +109,22 @@ async def _ask(
             return tried.first if tried.first and refusal.status in wire.misunderstood else refusal
 
 
-async def _begun(exchange: Exchange, target: Target) -> Exchange | None:
-    """The answer in a thread that the upstream should have; None where it has not: ChatKit's servers take
-    such a call, and then break it off or tell of an error at once (openai-chatkit 1.6, 2026-11).
-
-    Raises Silent.
-    """
+async def _begun(exchange: Exchange, wire: Wire, target: Target) -> tuple[Exchange, bool]:
+    """The answer, and whether it is one: a target that is not as the call supposes breaks it off, or tells of
+    an error at once. Raises Silent."""
+    if wire.begins is None:
+        return exchange, True
+    first, begins = b"", None
     try:
         async with asyncio.timeout(target.timeouts.first_byte):
-            first = await exchange.read()
+            while begins is None and len(first) < BEGINNING_BYTES and (piece := await exchange.read()):
+                first += piece
+                begins = wire.begins(first)
     except TimeoutError:
         raise Silent from None
     except Broken:
-        return None
-    return Begun(exchange, first) if first and not _ERROR_EVENT.match(first) else None
+        begins = False
+    return Begun(exchange, first), bool(first) if begins is None else begins
 
 
 def _tries(targets: tuple[Target, ...]) -> list[Target]:

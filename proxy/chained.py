@@ -28,6 +28,17 @@ class FoldedChat(Passage):
     def output_tokens_estimate(self) -> int:
         return self._chat.output_tokens_estimate
 
+    @property
+    def input_tokens_counted(self) -> int | None:
+        return self._chat.input_tokens_counted
+
+    @property
+    def texts(self) -> tuple[str, str] | None:
+        return self._chat.texts
+
+    def count(self, asked: int, said: int) -> None:
+        self._chat.count(asked, said)
+
     def feed(self, events: bytes) -> bytes:
         """Takes them in; there is nothing for the client yet. Raises Garbled, TooMuchToFold."""
         try:
@@ -68,6 +79,17 @@ class ResponseOverChat(ResponsePassage):
     @property
     def output_tokens_estimate(self) -> int:
         return self._chat.output_tokens_estimate
+
+    @property
+    def input_tokens_counted(self) -> int | None:
+        return self._chat.input_tokens_counted
+
+    @property
+    def texts(self) -> tuple[str, str] | None:
+        return self._chat.texts
+
+    def count(self, asked: int, said: int) -> None:
+        self._chat.count(asked, said)
 
     @property
     def items(self) -> list[dict[str, Any]]:

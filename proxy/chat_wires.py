@@ -15,13 +15,14 @@ from uuid import UUID
 import msgspec
 
 from accounts.ids import created_at
-from proxy import chunk_passage, counts, gpt_oss, messages, reasoning
+from proxy import chunk_passage, gpt_oss, messages, reasoning, tokens
 from proxy.admission import Ending
 from proxy.call import Call, Fields
-from proxy.dialects import ai_sdk, chatkit, openai
+from proxy.chunk_passage import Told
+from proxy.dialects import ai_sdk, ai_sdk_passage, chatkit, openai
 from proxy.dialects.chatkit_passage import ChatKitPassage
 from proxy.elsewhere import There
-from proxy.findings import CHAT_REASONING, THREAD, Findings, Tried, Wire
+from proxy.findings import CHAT_REASONING, SYSTEM, THREAD, Findings, Tried, Wire
 from proxy.gpt_oss import GptOssPassage
 from proxy.reasoning import Asked
 from proxy.routing import Target
@@ -54,10 +55,10 @@ def asked(call: Call, target: Target) -> Asked:
     )
 
 
-def with_effort(call: Call, target: Target) -> Fields:
+def with_effort(call: Call, wishes: Asked) -> Fields:
     """The members of a Response, which goes upstream as one, with the effort in them that is asked for
     elsewhere, or that the operator set. Raises InvalidBody."""
-    if not is_special(call, target) or (effort := asked(call, target).effort) is None:
+    if (effort := wishes.effort) is None:
         return call.fields
     known: Fields = msgspec.json.decode(call.fields.get("reasoning", b"{}"), type=Fields | None) or {}
     known["effort"] = msgspec.Raw(msgspec.json.encode(gpt_oss.EFFORTS[effort]))
@@ -86,7 +87,7 @@ def _gpt_oss(call: Call, target: Target, request_id: str, findings: Findings, tr
         return made
 
     def ended(ending: Ending, exchange: Exchange) -> None:
-        counts.HARMONY_TOKENS.add(target.upstream, read[-1].harmony_tokens)
+        ending.took_out(read[-1].harmony_tokens)
 
     return Wire(chat, passage, None, tells_reasoning=tells, ended=ended)
 
@@ -110,7 +111,7 @@ def _chatkit(call: Call, target: Target, request_id: str, findings: Findings, tr
         effort=gpt_oss.effort(wishes),
         shows_reasoning=wishes.shown,
     )
-    told = chunk_passage.told(call, _created(request_id), shows_reasoning=wishes.shown)
+    told = _told(call, request_id, wishes)
     read: list[ChatKitPassage] = []
 
     def passage(content_type: str) -> ChatKitPassage:
@@ -132,29 +133,40 @@ def _chatkit(call: Call, target: Target, request_id: str, findings: Findings, tr
         ended=ended,
         way=generation,
         misunderstood=chatkit.MISUNDERSTOOD,
-        continues=there is not None,
+        supposes=THREAD if there else "",
+        begins=chatkit.begins if there else None,
     )
 
 
 def _ai_sdk(call: Call, target: Target, request_id: str, findings: Findings, tried: Tried) -> Wire:
     wishes = asked(call, target)
-    generation = ai_sdk.Generation(findings.way(target, _AI_SDK_GENERATIONS, tried))
+    way = ai_sdk.Generation(findings.way(target, _AI_SDK_GENERATIONS, tried))
+    instructs = way is ai_sdk.Generation.FIVE and ai_sdk.instructs(call)
+    lacks_system, takes_system = findings.lacks(target, SYSTEM), findings.understands(target, SYSTEM)
+    bare = instructs and (lacks_system or SYSTEM in tried.ways)
+    generation = ai_sdk.Generation.SEVEN if bare else way
     session_id = "-".join(filter(None, (target.session_prefix, str(UUID(request_id)))))
     outbound = ai_sdk.request(call, target.model, generation=generation, session_id=session_id)
-    told = chunk_passage.told(call, _created(request_id), shows_reasoning=wishes.shown)
+    told = _told(call, request_id, wishes)
     return Wire(
         call,
         partial(ai_sdk.passage, call, openai.answer_id(call, request_id), told),
         None,
         outbound=outbound,
         streams=ai_sdk.STREAMS,
-        way=generation,
+        way=way,
         misunderstood=ai_sdk.MISUNDERSTOOD,
+        supposes=SYSTEM if instructs and not bare else "",
+        begins=None if lacks_system or takes_system or not instructs else ai_sdk_passage.begins,
     )
 
 
-def _created(request_id: str) -> int:
-    return created_at(UUID(request_id))
+def _told(call: Call, request_id: str, wishes: Asked) -> Told:
+    """What the client is told besides an answer whose upstream may report no usage."""
+    created, asked = created_at(UUID(request_id)), None
+    if tokens.INSTALLED:
+        asked = messages.all_text(messages.read(call))
+    return chunk_passage.told(call, created, shows_reasoning=wishes.shown, asked=asked)
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -21,23 +21,27 @@ from proxy.passage import Garbled, Passage, Truncated
 from proxy.reported import UpstreamReported
 
 BETWEEN_THOUGHTS = "\n\n"
+MAX_COUNTED_BYTES = 1024 * 1024
 _BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the client is told besides the answer: `created` in seconds of Unix time, whether it asked for
-    usage and for reasoning, and how many tokens its request is thought to be."""
+    usage and for reasoning, and how many tokens its request is thought to be; its text, where the tokens can
+    be counted."""
 
     created: int
     shows_usage: bool = False
     shows_reasoning: bool = True
     input_tokens_estimate: int = 0
+    asked: str | None = None
 
 
-def told(call: Call, created: int, *, shows_reasoning: bool = True) -> Told:
+def told(call: Call, created: int, *, shows_reasoning: bool = True, asked: str | None = None) -> Told:
     """As the call asks. One that wants a single JSON gets usage in it."""
-    return Told(created, call.shows_usage or not call.stream, shows_reasoning, call.input_tokens_estimate)
+    shows_usage = call.shows_usage or not call.stream
+    return Told(created, shows_usage, shows_reasoning, call.input_tokens_estimate, asked)
 
 
 class ChunkPassage(Passage):
@@ -55,14 +59,30 @@ class ChunkPassage(Passage):
         )
         self._written: list[bytes] = []
         self._said_bytes = 0
+        self._said: list[str] = []  # where it is to be counted
+        self._counted: tuple[int, int] | None = None  # tokens of the request, and of what was said
+        self._counted_bytes = 0
         self._thought: object = None
         self._began = False
         self._concluded = False
 
     @property
     def output_tokens_estimate(self) -> int:
-        """How much was said, reasoning included: a token in four bytes."""
-        return -(-self._said_bytes // _BYTES_PER_TOKEN)
+        """How much was said, reasoning included: what was counted, and a token in four bytes of the rest."""
+        counted = self._counted[1] if self._counted else 0
+        return counted + -(-(self._said_bytes - self._counted_bytes) // _BYTES_PER_TOKEN)
+
+    @property
+    def input_tokens_counted(self) -> int | None:
+        return self._counted[0] if self._counted else None
+
+    @property
+    def texts(self) -> tuple[str, str] | None:
+        return None if self._told.asked is None or self.usage else (self._told.asked, "".join(self._said))
+
+    def count(self, asked: int, said: int) -> None:
+        self._counted = asked, said
+        self._counted_bytes = sum(len(text.encode()) for text in self._said)
 
     def feed(self, events: bytes) -> bytes:
         for frame in self._frames(events):
@@ -110,7 +130,7 @@ class ChunkPassage(Passage):
 
     def _say(self, text: str) -> None:
         if text:
-            self._count(text)
+            self._note(text)
             self._delta({"content": text})
 
     def _think(self, text: str, thought: object) -> None:
@@ -119,32 +139,34 @@ class ChunkPassage(Passage):
             return
         apart = BETWEEN_THOUGHTS if self._thought not in (None, thought) else ""
         self._thought = thought
-        self._count(apart + text)
+        self._note(apart + text)
         if self._told.shows_reasoning:
             self._delta({"reasoning_content": apart + text})
 
     def _call_tool(self, index: int, call_id: str, name: str, arguments: str) -> None:
         """The beginning of a tool call: whose it is, and as much of its arguments as is known."""
-        self._count(name + arguments)
+        self._note(name + arguments)
         function = {"name": name, "arguments": arguments}
         call = {"index": index, "id": call_id, "type": "function", "function": function}
         self._delta({"tool_calls": [call]}, content=None)
 
     def _add_arguments(self, index: int, piece: str) -> None:
         if piece:
-            self._count(piece)
+            self._note(piece)
             self._delta({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
 
     def _show_image(self, url: str) -> None:
         self._delta({"images": [{"type": "image_url", "image_url": {"url": url}}]})
 
-    def _cite(self, url: str, title: str, place: int) -> None:
-        """A source, and after how many characters of the answer it is cited."""
-        cited = {"url": url, "title": title, "start_index": place, "end_index": place}
+    def _cite(self, url: str, title: str, place: int, end: int | None = None) -> None:
+        """A source, and after how many characters of the answer it is cited, or from where to where."""
+        cited = {"url": url, "title": title, "start_index": place, "end_index": place if end is None else end}
         self._delta({"annotations": [{"type": "url_citation", "url_citation": cited}]})
 
-    def _count(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._said_bytes += len(text.encode())
+        if self._told.asked is not None and self._said_bytes <= MAX_COUNTED_BYTES:
+            self._said.append(text)
 
     def _delta(self, delta: dict[str, Any], content: str | None = "") -> None:
         """One chunk. The first bears the role, before it, and an empty text, as OpenAI's does."""
@@ -172,7 +194,8 @@ class ChunkPassage(Passage):
     def _shown_usage(self) -> dict[str, Any]:
         """What was used, as chat completions tell it; marked where it is an estimate."""
         usage = self.usage
-        inputs = self._told.input_tokens_estimate if usage is None else usage.input_tokens or 0
+        asked = self._counted[0] if self._counted else self._told.input_tokens_estimate
+        inputs = asked if usage is None else usage.input_tokens or 0
         outputs = self.output_tokens_estimate if usage is None else usage.output_tokens or 0
         shown: dict[str, Any] = {
             "prompt_tokens": inputs,

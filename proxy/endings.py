@@ -9,11 +9,12 @@ import msgspec
 
 from accounts.errors import ApiError
 from accounts.ids import created_at
-from proxy import errors, sse
+from proxy import counts, errors, sse
 from proxy.admission import Status, Ticket
+from proxy.content import Said
 from proxy.http import EVENTS_TYPE, NOBODY, ClientLeft, Last, Reply
 from proxy.passage import ResponsePassage
-from proxy.recent import RECENT
+from proxy.recent import RECENT, Entry
 from proxy.responses.native import ResponsesPassage
 
 logger = logging.getLogger(__name__)
@@ -69,8 +70,8 @@ def cancelled(ticket: Ticket) -> bytes:
     return sse.encode(msgspec.json.encode(event), b"response.failed")
 
 
-def log(ticket: Ticket) -> None:
-    """One line a call: who, what, how it ended, what it took. Never what was said."""
+def log(ticket: Ticket, said: Said | None) -> None:
+    """One line a call: who, what, how it ended, what it took. What was `said` only the page `/log` shows."""
     ending, call = ticket.ending, ticket.call
     fields = {
         "request_id": str(ticket.id),
@@ -88,6 +89,9 @@ def log(ticket: Ticket) -> None:
         "output_tokens": ticket.record["output_tokens"],
         "first_byte_milliseconds": ending.first_byte_milliseconds,
         "duration_milliseconds": ticket.record["duration_milliseconds"],
+        "control_tokens": ending.control_tokens or None,
     }
+    counts.HARMONY_TOKENS.add(ending.upstream, ending.control_tokens)
     logger.info("call", extra={"fields": fields})
-    RECENT.note(datetime.now(UTC), fields, whole=ending.status is Status.COMPLETED)
+    entry = Entry(datetime.now(UTC), fields, said)
+    RECENT.note(entry, whole=ending.status is Status.COMPLETED)

@@ -21,8 +21,9 @@ ENCRYPTED = "reasoning.encrypted_content"
 OPEN_REASONING = "open reasoning"
 # The same in a chat's messages: Groq refuses `reasoning_content` there (2026-11).
 CHAT_REASONING = "reasoning in messages"
-# A thread that the upstream is thought to keep.
+# What a call may suppose of a target: a thread that it should have; that it takes system messages.
 THREAD = "thread"
+SYSTEM = "system messages"
 
 FOUND_FOR_SECONDS = 3600.0
 EVENTS = frozenset({"text/event-stream"})
@@ -40,7 +41,8 @@ class Wire:
     told of a stream that was read, however it ended.
 
     Of a dialect with generations, `way` is the one spoken, and `misunderstood` are the statuses with which a
-    server of another one may answer. `continues` says that it is a thread that the upstream should have.
+    server of another one may answer. Where a call `supposes` something of the target that may not be so,
+    `begins` tells by the first of its answer whether it was: None while that is too little to tell.
     """
 
     call: Call
@@ -54,13 +56,14 @@ class Wire:
     ended: Callable[[Ending, Exchange], None] | None = None
     way: str = ""
     misunderstood: frozenset[int] = frozenset()
-    continues: bool = False
+    supposes: str = ""
+    begins: Callable[[bytes], bool | None] | None = None
 
 
 @dataclass(slots=True)
 class Tried:
-    """What one call has tried at one target, in vain: ways of asking it, THREAD among them; what was said to
-    the first; and what the target was found to lack meanwhile."""
+    """What one call has tried at one target, in vain: ways of asking it, and what it supposed; what was said
+    to the first; and what the target was found to lack meanwhile."""
 
     ways: set[str] = field(default_factory=set)
     lacking: list[str] = field(default_factory=list)
@@ -93,10 +96,13 @@ class Findings:
         """Whether the upstream was found to understand that way of asking."""
         return self._until.get(_understood(target, way), 0.0) > self._clock()
 
-    def taken(self, wire: Wire, target: Target) -> None:
-        """The target took the call: it understands the way in which it was asked."""
-        if wire.way:
-            self._until[_understood(target, wire.way)] = self._clock() + FOUND_FOR_SECONDS
+    def taken(self, wire: Wire, target: Target, tried: Tried) -> None:
+        """The target took the call: it understands the way in which it was asked, and is as supposed."""
+        until = self._clock() + FOUND_FOR_SECONDS
+        for way in filter(None, (wire.way, wire.supposes)):
+            self._until[_understood(target, way)] = until
+        if SYSTEM in tried.ways:
+            self._until[_key(target, SYSTEM)] = until
 
     def learn(self, wire: Wire, target: Target, refusal: UpstreamReported, tried: Tried) -> bool:
         """Whether a refusal says what the upstream lacks, so that the call is worth putting another way."""
@@ -105,7 +111,7 @@ class Findings:
             self._until[_key(target, what)] = self._clock() + FOUND_FOR_SECONDS
             tried.lacking.append(what)
             return True
-        if wire.continues and 400 <= (refusal.status or 0) < 500 and refusal.status != 429:
+        if wire.supposes == THREAD and 400 <= (refusal.status or 0) < 500 and refusal.status != 429:
             tried.ways.add(THREAD)
             return True
         if refusal.status not in wire.misunderstood or self.understands(target, wire.way) or tried.first:

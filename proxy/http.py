@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -161,6 +161,12 @@ class Request:
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+class Hearer(Protocol):
+    """What hears a stream along with its client."""
+
+    def add(self, piece: bytes) -> None: ...
+
+
 class Copy:
     """What a stream gave its client, of which no more than `limit` bytes are held."""
 
@@ -188,13 +194,13 @@ class Copy:
 class Reply:
     """The answer on its way to the client. Its head goes out once, whoever sends it.
 
-    A stream's pieces go to `copy` too, where somebody set one, and to `log` before the client gets them.
+    A stream's pieces go to `copies` too, and to `log`, where somebody set one, before the client gets them.
     """
 
     def __init__(self, request: Request, send: Send, always: Iterable[Header] = ()) -> None:
         self.status: int | None = None
         self.sent_at = 0.0
-        self.copy: Copy | None = None
+        self.copies: tuple[Hearer, ...] = ()
         self.log: Callable[[bytes], Awaitable[None]] | None = None
         self._request = request
         self._send = send
@@ -225,8 +231,8 @@ class Reply:
         """A piece of an event stream that has begun; nothing once it has ended."""
         if self.log is not None:
             await self.log(body)
-        if self.copy is not None:
-            self.copy.add(body)
+        for copy in self.copies:
+            copy.add(body)
         await self._pass(body)
 
     async def keep_alive(self) -> None:

@@ -85,7 +85,7 @@ class Claim:
         """
         found = await self._look_up()
         if found is None:
-            reply.copy = self._copy
+            reply.copies = (self._copy,)
             return False
         if found.body_digest != self._body_digest:
             raise Mismatch

@@ -80,6 +80,14 @@ def read(call: Call) -> list[Message]:
     return [_message(each) for each in given]
 
 
+def all_text(said: list[Message]) -> str:
+    """What the messages say, with what tools were called with."""
+    calls = ((f"{each.name} {each.arguments}" for each in message.tool_calls) for message in said)
+    return "\n".join(
+        text for message, names in zip(said, calls, strict=True) for text in (message.text, *names)
+    )
+
+
 def refuse(fields: Fields, names: tuple[str, ...]) -> None:
     """Raises NotOffered for the first of these members that asks for something."""
     for name in names:

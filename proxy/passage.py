@@ -91,6 +91,21 @@ class Passage(ABC):
         """How much has been said so far, where the upstream does not report it: a token an event."""
         return self.events
 
+    @property
+    def input_tokens_counted(self) -> int | None:
+        """How many tokens were asked, where they were counted here."""
+        return None
+
+    @property
+    def texts(self) -> tuple[str, str] | None:
+        """What was asked and what has been said, where the upstream reports no usage and their tokens are to
+        be counted."""
+        return None
+
+    def count(self, asked: int, said: int) -> None:
+        """How many tokens the `texts` are."""
+        raise AssertionError("There are no texts to count.")
+
     def rest(self) -> bytes:
         """What may still go to the client once the stream has ended: a last event may lack its blank line.
         Raises Truncated for half an event."""

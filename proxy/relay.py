@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from accounts.keys import Caller, InvalidCredential, KeyCache, UnknownCredential
-from proxy import answers, endings
+from proxy import answers, content, endings
 from proxy.admission import Ticket, admit
 from proxy.attempts import connect
 from proxy.call import Call, NotOffered
@@ -45,6 +45,7 @@ from proxy.prompts import prompted
 from proxy.reported import UpstreamReported
 from proxy.routing import Plan, Routing
 from proxy.running import Running
+from proxy.tokens import TokenCounter
 from proxy.turns import Turn
 from proxy.upstream import Upstreams
 
@@ -65,6 +66,7 @@ class Relay:
     findings: Findings = field(default_factory=Findings)
     running: Running = field(default_factory=Running)
     live: Live = field(default_factory=Live)
+    counter: TokenCounter = field(default_factory=TokenCounter)
     queued: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, endpoint: Endpoint, request: Request, reply: Reply) -> None:
@@ -100,6 +102,7 @@ class Relay:
             claim=claim,
         )
         reply.add(turn.headers())
+        heard = content.heard(caller, reply)
         last = NOBODY
         watch = Watch(
             request,
@@ -121,7 +124,7 @@ class Relay:
                 finally:
                     await ticket.settle(last, reply.status)
         await turn.end(ticket)
-        endings.log(ticket)
+        endings.log(ticket, heard.said(ticket.call, last) if heard else None)
         self.live.end(ticket)
         await last.send(reply)
 
@@ -203,8 +206,8 @@ class Relay:
             try:
                 if ticket.call.stream:
                     await turn.open(ticket, watch.reply)
-                    return await answers.stream(ticket, connection, watch)
-                return await answers.whole(ticket, connection, watch)
+                    return await answers.stream(ticket, connection, watch, self.counter)
+                return await answers.whole(ticket, connection, watch, self.counter)
             except UpstreamReported as reported:
                 reported.tidy(target.model, ticket.call.model, target.private)
                 raise

@@ -15,13 +15,16 @@ import msgspec
 
 from accounts.ids import created_at
 from proxy import canned, chat_wires
+from proxy.admission import Ending
 from proxy.call import Call, Fields, NotOffered
 from proxy.chained import FoldedChat, ResponseOverChat
 from proxy.dialects import openai
 from proxy.dialects.openai import Whole
 from proxy.findings import COUNTS, ENCRYPTED, OPEN_REASONING, Findings, Tried, Wire
+from proxy.reasoning import Asked
 from proxy.responses import foreign, native
 from proxy.responses.from_chat import ChatToResponses
+from proxy.responses.gpt_oss_native import GptOssResponsesPassage
 from proxy.responses.to_chat import to_chat
 from proxy.routing import Target
 from proxy.upstream import Exchange
@@ -78,28 +81,48 @@ def _over_chat(call: Call, target: Target, request_id: str, findings: Findings, 
 def _native(call: Call, target: Target, request_id: str, findings: Findings) -> Wire:
     if not target.own:
         foreign.refuse(call.fields)
-    fields, asks = chat_wires.with_effort(call, target), False
+    wishes = chat_wires.asked(call, target) if chat_wires.is_special(call, target) else None
+    fields, asks = chat_wires.with_effort(call, wishes) if wishes else call.fields, False
     if call.kept and not includes_encrypted(call.asked) and not findings.lacks(target, ENCRYPTED):
         fields, asks = {**fields, "include": msgspec.Raw(_with_encrypted(fields.get("include")))}, True
     tells = b'"reasoning_text"' in bytes(fields["input"])
     if tells and findings.lacks(target, OPEN_REASONING):
         fields, tells = {**fields, "input": msgspec.Raw(_without_open_reasoning(fields["input"]))}, False
-    named = _named(call, request_id)
-    return Wire(
+    wire = Wire(
         replace(call, endpoint="responses", fields=fields),
-        lambda content_type: native.ResponsesPassage(*named),
-        partial(_native_whole, named),
+        lambda content_type: native.ResponsesPassage(*_named(call, request_id)),
+        lambda content_type, body: _whole(native.ResponsesPassage(*_named(call, request_id)), body),
         asks_encrypted=asks,
         tells_reasoning=OPEN_REASONING if tells else "",
     )
+    return _without_leaks(wire, wishes, call, request_id) if wishes else wire
+
+
+def _without_leaks(wire: Wire, wishes: Asked, call: Call, request_id: str) -> Wire:
+    """The wire of a Response that a gpt-oss model's upstream tells itself."""
+    made = partial(GptOssResponsesPassage, *_named(call, request_id), shows_reasoning=wishes.shown)
+    read: list[GptOssResponsesPassage] = []
+
+    def passage(content_type: str) -> GptOssResponsesPassage:
+        read.append(made())
+        return read[-1]
+
+    def whole(content_type: str, body: bytes) -> Whole:
+        passage = made()
+        return replace(_whole(passage, body), control_tokens=passage.harmony_tokens)
+
+    def ended(ending: Ending, exchange: Exchange) -> None:
+        ending.took_out(read[-1].harmony_tokens)
+
+    return replace(wire, passage=passage, whole=whole, ended=ended)
 
 
 def _named(call: Call, request_id: str) -> tuple[str, str, Fields, int]:
     return f"resp_{request_id}", call.model, call.asked, created_at(UUID(request_id))
 
 
-def _native_whole(named: tuple[str, str, Fields, int], content_type: str, body: bytes) -> Whole:
-    answer = native.whole(*named, body)
+def _whole(passage: native.ResponsesPassage, body: bytes) -> Whole:
+    answer = native.whole(passage, body)
     return Whole(b"application/json", answer.body, answer.usage, answer.items)
 
 

@@ -20,7 +20,7 @@ Over real sockets:
   `.people`, for tests that stop, kill or restart it, or need it configured otherwise. Its tables are a copy
   of others, unless it is started with `empty=True`.
 * `llama`: the base URL of a real llama.cpp server with a tiny model; `chatkit_upstream`: that of a real
-  ChatKit server; `ai_sdk_4`, `ai_sdk_6`: addresses of real chat applications made with those AI SDKs.
+  ChatKit server; `ai_sdk_4`, `ai_sdk_7`: addresses of real chat applications made with those AI SDKs.
 * `redis_url`, `postgres_url`: the services themselves, or a skip that says what installs them.
 
 `tests.machine.need("nginx", "apt-get install nginx-light")` skips a test where a program is missing.
@@ -296,7 +296,7 @@ def ai_sdk_4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def ai_sdk_6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a chat application made with AI SDK 6."""
-    with programs.ai_sdk(6, tmp_path_factory.mktemp("ai_sdk_6") / "log") as url:
+def ai_sdk_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a chat application made with AI SDK 7."""
+    with programs.ai_sdk(7, tmp_path_factory.mktemp("ai_sdk_7") / "log") as url:
         yield url

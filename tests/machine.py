@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 INSTALL_NODE = "apt-get install nodejs npm   (or: brew install node)"
 INSTALL_SECONDS = 50
+NODE_22 = Path(__file__).parent / "upstreams" / "node22"
+INSTALL_NODE_22 = "install Node.js 22 or newer: https://nodejs.org"
 
 
 def need(program: str, install: str) -> Path:
@@ -19,6 +22,12 @@ def need(program: str, install: str) -> Path:
     if found is None:
         pytest.skip(f"{program} is missing: {install}")
     return Path(found)
+
+
+def tokenizer() -> None:
+    """Skips the test where the optional tokenizer is not installed."""
+    if find_spec("bpe_openai") is None:
+        pytest.skip("bpe-openai is missing: make tokenizer")
 
 
 def node(folder: Path) -> Path:
@@ -42,3 +51,17 @@ def _install(npm: Path, folder: Path) -> None:
         pytest.skip(f"npm takes too long; try: cd {folder} && npm ci")
     if ended.returncode:
         pytest.skip(f"npm fails; try: cd {folder} && npm ci")
+
+
+def node_22() -> Path:
+    """Node.js 22 or newer: the machine's, else the one that is locked in tests/upstreams/node22. Skips the
+    test where there is neither."""
+    program = need("node", INSTALL_NODE)
+    version = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.strip().removeprefix("v").partition(".")[0]) >= 22:
+        return program
+    node(NODE_22)
+    found = next(NODE_22.glob("node_modules/*/bin/node"), None)  # Of the packages, npm installs what fits.
+    if found is None:
+        pytest.skip(f"Node.js 22 is missing: {INSTALL_NODE_22}")
+    return found

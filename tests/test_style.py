@@ -24,12 +24,12 @@ Place = tuple[str, ast.AST]
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Every Python file of the project, but the generated migrations."""
+    """Every Python file of the project, but what is generated or installed in it."""
     return {
         str(path.relative_to(PROJECT)): ast.parse(path.read_text())
         for folder in OWN
         for path in sorted((PROJECT / folder).rglob("*.py"))
-        if "migrations" not in path.parts
+        if not {"migrations", "node_modules"}.intersection(path.parts)
     }
 
 

@@ -2,18 +2,21 @@
 them, to one address, and a stream of parts. Pure.
 
 Two generations of it are spoken: that of AI SDK 4 and that of 5 and later, whose messages are made of
-`parts`. Answers are proxy/dialects/ai_sdk_passage.py. The model's name goes along under the name that the
+`parts`. Since 7 servers take no system messages from clients, unless their operators let them: they break
+off with an error at once. There, what instructs the model stands before the text of the next user's message.
+Answers are proxy/dialects/ai_sdk_passage.py. The model's name goes along under the name that the
 applications seen read it from. Images go as each generation wants them; `detail` where its conversion keeps
 it: in 4 only in a part of the model's own message format, since 5 beside any file.
 
-Facts: ai 4.3.19 (`core/prompt/convert-to-core-messages.ts`, `attachments-to-parts.ts`) and ai 6.0
-(`src/ui/convert-to-model-messages.ts`, `ui-messages.ts`), and what those made of messages like these,
-2026-11.
+Facts: ai 4.3.19 (`core/prompt/convert-to-core-messages.ts`, `attachments-to-parts.ts`) and ai 7.0
+(`src/ui/convert-to-model-messages.ts`, `ui-messages.ts`, `src/prompt/standardize-prompt.ts`), and what those
+made of messages like these, 2026-11.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -38,11 +41,17 @@ class Generation(StrEnum):
 
     FOUR = "4"
     FIVE = "5"
+    SEVEN = "7"
 
 
 # Markeljan/minimal-chatbot and vercel/ai-chatbot of AI SDK 4; the examples of AI SDK 5 (AI Elements),
 # 2026-11.
-MODEL_MEMBERS = {Generation.FOUR: ("modelId",), Generation.FIVE: ("modelId", "model")}
+_MODEL_SINCE_FIVE = ("modelId", "model")
+MODEL_MEMBERS = {
+    Generation.FOUR: ("modelId",),
+    Generation.FIVE: _MODEL_SINCE_FIVE,
+    Generation.SEVEN: _MODEL_SINCE_FIVE,
+}
 
 
 def request(
@@ -58,12 +67,14 @@ def request(
     Applications keep chats apart by `session_id`. Raises NotOffered, InvalidBody.
     """
     messages.require_plain(call)
-    said = messages.with_results(messages.read(call))
+    said = list(_without_own_calls(messages.with_results(messages.read(call))))
     write = _four if generation is Generation.FOUR else _five
+    if generation is Generation.SEVEN:
+        said = list(_without_system(said))
     body: Document = {"id": session_id}
     body |= dict.fromkeys(model_members or MODEL_MEMBERS[generation], model)
     body["messages"] = list(write(said, session_id))
-    if generation is Generation.FIVE:
+    if generation is not Generation.FOUR:
         body["trigger"] = "submit-message"
     if tools := _tools(call):
         body["tools"] = tools
@@ -127,6 +138,36 @@ def _five(said: list[Message], session_id: str) -> Iterator[Document]:
         parts += [_tool_part(each) for each in message.tool_calls]
         role = "user" if message.role == "tool" else message.role
         yield {"id": f"{session_id}-{number}", "role": role, "parts": parts}
+
+
+def instructs(call: Call) -> bool:
+    """Whether there are system messages among the call's. Raises InvalidBody, NotOffered."""
+    return any(message.role == "system" for message in messages.read(call))
+
+
+def _without_own_calls(said: list[Message]) -> Iterator[Message]:
+    """The messages without calls that nothing answered though more was said: the application's own, which it
+    answers itself and tells nobody how."""
+    for message in said[:-1]:
+        answered = tuple(each for each in message.tool_calls if each.result is not None)
+        if answered or not message.tool_calls or message.text or message.attachments:
+            yield replace(message, tool_calls=answered)
+    yield said[-1]
+
+
+def _without_system(said: Iterable[Message]) -> Iterator[Message]:
+    """The messages, what instructs the model told by the user after it."""
+    instructions: list[str] = []
+    for message in said:
+        if message.role == "system":
+            instructions.append(message.text)
+        elif message.role == "user" and instructions:
+            yield replace(message, text="\n\n".join(filter(None, [*instructions, message.text])))
+            instructions.clear()
+        else:
+            yield message
+    if instructions:
+        yield Message("user", "\n\n".join(instructions))
 
 
 def _stray(message: Message) -> str:

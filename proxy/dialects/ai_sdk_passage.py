@@ -1,12 +1,12 @@
 """The AI SDK's streams on their way to a client that reads Chat Completions chunks. Pure.
 
 The data stream of AI SDK 3.4 to 4 is lines, `CODE:JSON` (ai 4.3.19, `packages/ui-utils/src/
-data-stream-parts.ts`); the UI message stream of 5 and later is server-sent events (ai 6.0,
+data-stream-parts.ts`); the UI message stream of 5 and later is server-sent events (ai 7.0,
 `src/ui-message-stream/ui-message-chunks.ts`, and what 5.0.0 had besides). An answer may take several steps,
 with tools that the server runs between them: all of it is told. The endings:
   - the message was finished, or the last step was and the server tells no more   whole
-  - the stream ends before, or the answer was aborted                             Truncated
-  - an error, or an end for the reason `error`                                    UpstreamReported
+  - the stream ends before, or the answer was aborted or `interrupted`            Truncated
+  - an error, an end for the reason `error`, or what was said is taken back       UpstreamReported
   - what is not a part of this stream                                             Garbled
 """
 
@@ -32,6 +32,9 @@ REASONS = {
 }
 BETWEEN_STEPS = "\n\n"
 _ENDED_IN_ERROR = "The upstream's answer ended in an error."
+_TAKEN_BACK = "The upstream took back what it had said."
+# Parts of an answer that say nothing of how it goes on.
+_SILENT = frozenset({"start", "start-step", "message-metadata"})
 _CODE = re.compile(rb"[0-9a-z]:")
 
 Document = dict[str, Any]
@@ -128,6 +131,9 @@ class AISDKPassage(ChunkPassage):
         if reason == "error":
             self._fail({"message": _ENDED_IN_ERROR})
             return
+        if reason == "interrupted":  # The model's own stream ended before it was whole.
+            self.finished = True
+            return
         self._ended = REASONS.get(reason) or ("tool_calls" if self._unanswered else "stop")
 
 
@@ -207,8 +213,14 @@ class UIMessagePassage(AISDKPassage):
 
     frame_end = b"\n\n"
 
+    def __init__(self, answer_id: str, model: str, told: Told) -> None:
+        super().__init__(answer_id, model, told)
+        self._told_before_step = 0
+        self._places: dict[str, int] = {}  # of each text, where it begins in the answer
+        self._plain: set[str] = set()  # tool calls whose arguments come as plain text
+
     def _frames(self, events: bytes) -> list[bytes]:
-        return [data for event in sse.split(events) if (data := sse.data(event)).strip()]
+        return _events(events)
 
     def _read(self, frame: bytes) -> None:
         if frame == b"[DONE]":
@@ -221,6 +233,7 @@ class UIMessagePassage(AISDKPassage):
         self.usage = _metadata_usage(part) or self.usage
         if type_ == "text-delta":
             self._tell(_text(part, "delta"))
+            self._places.setdefault(_text(part, "id"), self._length - len(_text(part, "delta")))
         elif type_ in ("reasoning-delta", "reasoning"):
             self._think(_text(part, "delta") or _text(part, "text"), (self._step, _text(part, "id")))
         elif type_.startswith("tool-"):
@@ -229,30 +242,72 @@ class UIMessagePassage(AISDKPassage):
             self._fail({"message": _text(part, "errorText") or _ENDED_IN_ERROR})
         elif type_ == "abort":
             self.finished = True
-        elif type_ == "finish-step":
-            self._step += 1
+        elif type_ in ("start-step", "finish-step", "reset-step"):
+            self._read_step(type_)
         elif type_ == "finish":
             self._end(_text(part, "finishReason"))
         elif type_ == "source-url":
             self._cite_source(part)
+        elif type_ == "text-end":
+            self._read_citations(part)
         elif type_ == "file":
             self._show_file(_text(part, "mediaType"), _text(part, "url"))
+
+    def _read_step(self, type_: str) -> None:
+        """A step begins, ends, or is to be made again. What was told of it then cannot be taken back."""
+        if type_ == "reset-step" and self.events != self._told_before_step:
+            self._fail({"message": _TAKEN_BACK})
+        self._step += type_ == "finish-step"
+        self._told_before_step = self.events
+
+    def _read_citations(self, part: Document) -> None:
+        """What a text that has ended was drawn from."""
+        begin = self._places.get(_text(part, "id"), self._length)
+        for citation in part.get("citations") or ():
+            source = citation.get("source") if isinstance(citation, dict) else None
+            if isinstance(source, dict) and (url := _text(source, "url")):
+                start, end = (citation.get(name) for name in ("startIndex", "endIndex"))
+                if isinstance(start, int) and isinstance(end, int):
+                    self._cite(url, _text(source, "title"), begin + start, begin + end)
+                else:
+                    self._cite(url, _text(source, "title"), self._length)
 
     def _read_tool(self, type_: str, part: Document) -> None:
         if part.get("providerExecuted"):  # Nobody here is to run it: it is part of how the model answers.
             return
+        call_id = _text(part, "toolCallId")
         if type_ == "tool-input-start":
             self._begin_call(part)
+            if part.get("inputEncoding") == "text":
+                self._plain.add(call_id)
         elif type_ == "tool-input-delta":
-            self._go_on_with_call(_text(part, "toolCallId"), _text(part, "inputTextDelta"))
+            if call_id not in self._plain:
+                self._go_on_with_call(call_id, _text(part, "inputTextDelta"))
         elif type_ in ("tool-input-available", "tool-input-error"):
             self._finish_call(part, part.get("input"))
         elif type_ in ("tool-output-available", "tool-output-error", "tool-output-denied"):
             self._answer_call(part)
 
 
+def begins(told: bytes) -> bool | None:
+    """Whether a UI message stream that begins so says something; False where it fails at once, None while
+    that cannot be seen."""
+    for data in _events(sse.Splitter().feed(told)):
+        try:
+            type_ = _text(_decoded(data, Document), "type")
+        except Garbled:
+            return True
+        if type_ not in _SILENT and not type_.startswith("data-"):
+            return type_ != "error"
+    return None
+
+
+def _events(events: bytes) -> list[bytes]:
+    return [data for event in sse.split(events) if (data := sse.data(event)).strip()]
+
+
 def read_usage(reported: object) -> Usage | None:
-    """Usage as the AI SDK counts it, in the names of 4, of 5 and of 6; None where there is none."""
+    """Usage as the AI SDK counts it, in the names of 4, of 5 and of 6 on; None where there is none."""
     if not isinstance(reported, dict):
         return None
     inputs, outputs = _details(reported, "inputTokenDetails"), _details(reported, "outputTokenDetails")

@@ -33,6 +33,7 @@ STREAMS = frozenset({"text/event-stream", "text/plain", "application/octet-strea
 MISUNDERSTOOD = frozenset({400, 415, 422, 500})
 USER_COOKIE = "user_id"
 
+_ERROR_EVENT = re.compile(rb'data: ?\{"type": ?"error"')
 # A cookie's value (RFC 6265, section 4.1.1), of a length that any identifier stays below.
 _COOKIE_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]{1,200}")
 _LABELS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "A tool's result"}
@@ -92,6 +93,12 @@ def request(
 def passage(call: Call, answer_id: str, told: Told) -> ChatKitPassage:
     """What a stream of this call goes through; afterwards it knows the upstream's `thread_id`."""
     return ChatKitPassage(answer_id, call.model, told)
+
+
+def begins(told: bytes) -> bool | None:
+    """Whether an answer that begins so is one: servers take a call in a thread that they do not have, and
+    tell of an error at once (openai-chatkit 1.6, 2026-11)."""
+    return not _ERROR_EVENT.match(told)
 
 
 def user_id(set_cookies: Iterable[str]) -> str | None:

@@ -29,12 +29,13 @@ _PREFIXES = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
 @dataclass(frozen=True, slots=True)
 class Whole:
     """An answer in one piece, as the client gets it; of a Response its items too, with what the client does
-    not see of them."""
+    not see of them. `control_tokens` of gpt-oss were taken out of it."""
 
     content_type: bytes
     body: bytes
     usage: Usage | None
     items: list[dict[str, Any]] = field(default_factory=list)
+    control_tokens: int = 0
 
 
 def request(call: Call, model: str) -> tuple[str, bytes]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from html import escape
 
 import msgspec
@@ -14,11 +14,12 @@ from django.conf import settings
 
 from accounts import database, keys
 from accounts.keys import Caller, InvalidCredential
+from proxy.counts import HARMONY_TOKENS
 from proxy.endpoints import chat
 from proxy.endpoints.older_calls import CHAT_MODEL, INSTRUCTIONS, Plain
 from proxy.http import Reply, Request
 from proxy.intake import NoCredential, header_credential
-from proxy.recent import RECENT, Fields
+from proxy.recent import RECENT, Entry
 from proxy.relay import Relay
 from proxy.turns import Turn
 
@@ -28,7 +29,6 @@ _HTML = b"text/html; charset=utf-8"
 # It is an operator's page: no scripts, nothing from elsewhere.
 _SAFE = ((b"content-security-policy", b"default-src 'none'"), (b"cache-control", b"no-store"))
 
-Entry = tuple[datetime, Fields]
 Page = Callable[[Relay, Request, Reply], Awaitable[None]]
 
 
@@ -101,18 +101,17 @@ async def _show(relay: Relay, request: Request, reply: Reply, title: str, entrie
     if not _has_token(request):
         raise NoCredential
     CLOCK.take(time.monotonic())
-    lines = [
-        *_metrics(relay.running.most_at_once),
-        "",
-        f"{title}:",
-        *(_line(at, fields) for at, fields in reversed([*entries])),
-    ]
+    RECENT.forget(datetime.now(UTC))
+    lines = [*_metrics(relay.running.most_at_once), "", f"{title}:"]
+    for entry in reversed([*entries]):
+        lines += _lines(entry)
     text = "\n".join(map(escape, lines))
     page = f"<!doctype html><html lang=en><title>{title}</title><pre>{text}</pre></html>\n"
     await reply.whole(200, _HTML, page.encode(), _SAFE)
 
 
 def _metrics(most_at_once: int) -> list[str]:
+    taken_out = ", ".join(f"{name} {number}" for name, number in HARMONY_TOKENS.by_label.items())
     average = RECENT.total_milliseconds / RECENT.count if RECENT.count else 0.0
     return [
         f"request count: {RECENT.count}",
@@ -124,12 +123,17 @@ def _metrics(most_at_once: int) -> list[str]:
         f"max cached tokens: {RECENT.most_tokens.get('cached_input_tokens', 0)}",
         f"max completion tokens: {RECENT.most_tokens.get('output_tokens', 0)}",
         f"error count: {RECENT.error_count}",
+        f"control tokens taken out, by upstream: {taken_out or 0}",
     ]
 
 
-def _line(at: datetime, fields: Fields) -> str:
-    told = " ".join(f"{name}={value}" for name, value in fields.items() if value not in (None, ""))
-    return f"{at.isoformat(timespec='milliseconds')} {told}"
+def _lines(entry: Entry) -> Iterator[str]:
+    """A call in a line; and, where it was heard, what was asked and answered, in one line each."""
+    told = " ".join(f"{name}={value}" for name, value in entry.fields.items() if value not in (None, ""))
+    yield f"{entry.at.isoformat(timespec='milliseconds')} {told}"
+    if entry.said is not None:
+        yield f"  asked: {entry.said.asked!r}"
+        yield f"  answered: {entry.said.answered!r}"
 
 
 PAGES: dict[str, Page] = {

@@ -65,12 +65,12 @@ class Whole:
     items: list[Document]
 
 
-def whole(answer_id: str, model: str, asked: Fields, created_at: int, body: bytes) -> Whole:
-    """An upstream's answer in one piece. Raises Garbled; UpstreamReported for one that failed."""
+def whole(passage: ResponsesPassage, body: bytes) -> Whole:
+    """An upstream's answer in one piece, by way of a new passage. Raises Garbled; UpstreamReported for one
+    that failed."""
     answered = _document(body)
     if "output" not in answered:
         raise UpstreamReported(error) if (error := read_error(body)) else Garbled()
-    passage = ResponsesPassage(answer_id, model, asked, created_at)
     passage.conclude(answered, str(answered.get("status") or "completed"))
     if passage.failure is not None:
         raise UpstreamReported(passage.failure)

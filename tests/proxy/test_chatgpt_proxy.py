@@ -346,6 +346,31 @@ def test_a_page_of_the_log_shows_no_content_and_no_markup(start_gateway: StartGa
     assert "canary-words" not in page.text
 
 
+def test_a_page_of_the_log_shows_the_content_of_tenants_that_the_operator_named(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = start_gateway(ACCESS_TOKEN="a-token", CONTENT_LOGGING="acme")
+    alice, charlie = gateway.people["alice"], gateway.people["charlie"]
+    said = [{"role": "user", "content": "<b>canary\u202e\n2026-01-01T00:00:00.000 request count: 0"}]
+    alice.http.post("/v1/chat/completions", json={"model": "gpt-test", "messages": said})
+    alice.http.post("/v1/responses", json={"model": "gpt-test", "input": "x" * 9000, "stream": True})
+    alice.http.post(
+        "/v1/chat/completions", json={"model": "gpt-oss-20b+leaks", "messages": said, "stream": True}
+    )
+    charlie.http.post("/v1/chat/completions", json={"model": "gpt-test", "messages": said})
+    page = httpx.get(f"{gateway.url}/log", params={"access_token": "a-token"})
+    lines = page.text.splitlines()
+    assert [line.count("canary") for line in lines if line.startswith("  asked: ")] == [1, 0, 1]
+    assert "<b>" not in page.text
+    assert "\u202e" not in page.text
+    assert not any(line.startswith("2026-01-01") for line in lines)
+    answered = [line for line in lines if line.startswith("  answered: ")]
+    assert [line.count("w1 w2 w3 w4 w5") for line in answered] == [1, 1, 1]
+    assert all(len(line) < 4100 for line in lines)
+    assert "control tokens taken out, by upstream: openai 3" in lines
+    assert "canary" not in gateway.log()
+
+
 def test_the_pages_are_closed_without_a_token(http: httpx.Client) -> None:
     assert http.get("/log", params={"access_token": ""}).text == "Forbidden"
     assert http.get("/log_errors").status_code == 403

@@ -21,17 +21,17 @@ RED_DOT = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAA"
     "AABJRU5ErkJggg=="
 )
-MODELS = ("over-chatkit", "over-ai-sdk-4", "over-ai-sdk-6")
+MODELS = ("over-chatkit", "over-ai-sdk-4", "over-ai-sdk-7")
 each_model = pytest.mark.parametrize("model", MODELS)
 Document = dict[str, Any]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def models(session_gateway: Gateway, chatkit_upstream: str, ai_sdk_4: str, ai_sdk_6: str) -> None:
+def models(session_gateway: Gateway, chatkit_upstream: str, ai_sdk_4: str, ai_sdk_7: str) -> None:
     upstreams: list[Document] = [
         {"name": "over-chatkit", "dialect": "chatkit", "base_url": chatkit_upstream},
         {"name": "over-ai-sdk-4", "dialect": "ai_sdk", "base_url": ai_sdk_4},
-        {"name": "over-ai-sdk-6", "dialect": "ai_sdk", "base_url": ai_sdk_6, "session_prefix": "ours"},
+        {"name": "over-ai-sdk-7", "dialect": "ai_sdk", "base_url": ai_sdk_7, "session_prefix": "ours"},
     ]
     upstreams[0] |= {"headers": {"X-House": "red"}, "cookies": {"session": "a-secret-session"}}
     routes = {"over-chatkit": "gpt-oss-120b"}
@@ -166,6 +166,28 @@ def test_tools_of_an_ai_sdk_application_are_told(alice: Person, model: str) -> N
         "ask",
         "tool_calls",
     )
+
+
+@pytest.mark.parametrize("model", MODELS[1:])
+def test_an_ai_sdk_application_is_instructed(gateway: Gateway, alice: Person, model: str) -> None:
+    system = {"role": "system", "content": "Be brief."}
+    told = content(say(alice, model, system, "prompt"))
+    assert "Be brief." in told
+    again = say(alice, model, system, "prompt")
+    assert content(again) == told
+    assert len(gateway.usage_of(again.headers["x-request-id"])["attempts"]) == 1
+    failed = say(alice, model, system, "boom")
+    assert failed.json()["error"]["message"] == "An error occurred."
+
+
+@pytest.mark.parametrize("model", MODELS[1:])
+def test_a_thread_goes_on_after_a_tool_that_the_application_ran(alice: Person, model: str) -> None:
+    begun = say(alice, model, "tool", x_gptoss_thread_id="new")
+    went_on = say(alice, model, "prompt", x_gptoss_thread_id=begun.headers[THREAD])
+    assert "The tool said" in content(went_on)
+    first = alice.sdk.responses.create(model=model, input="tool")
+    second = alice.sdk.responses.create(model=model, input="prompt", previous_response_id=first.id)
+    assert "The tool said" in second.output_text
 
 
 def test_a_refusal_of_chatkit_is_told(alice: Person) -> None:

@@ -144,6 +144,51 @@ def test_a_response_that_goes_upstream_as_one_has_an_effort_too(
     assert sent(upstream)["reasoning"] == {"effort": "xhigh"}
 
 
+LOOK: Document = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+LEAKS = "gpt-oss-20b+leaks"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_control_tokens_are_taken_out_and_counted(gateway: Gateway, alice: Person, stream: bool) -> None:
+    """In the answer's text and in a tool's name; of a chat, and of a Response that the upstream tells."""
+    function = {"name": "look", "parameters": {"type": "object"}}
+    chat = ask(alice, LEAKS, stream=stream)
+    called = ask(alice, f"{LEAKS}+tools", stream=stream, tools=[{"type": "function", "function": function}])
+    body = {"model": LEAKS, "input": "Hello", "stream": stream}
+    response = alice.http.post("/v1/responses", json=body)
+    named = alice.http.post("/v1/responses", json=body | {"model": f"{LEAKS}+tools", "tools": [LOOK]})
+    for answer, count in ((chat, 3), (called, 1), (response, 3), (named, 1)):
+        assert answer.status_code == 200, answer.text
+        assert "<|" not in answer.text
+        record = gateway.usage_of(answer.headers["x-request-id"])
+        assert record["attempts"] == [{"upstream": "openai", "outcome": "200", "control_tokens": count}]
+    assert '"w1 w2 w3 w4 w5"' in response.text
+    assert '"name":"look"' in called.text
+    assert '"name":"look"' in named.text
+    clean = ask(alice, "gpt-oss-20b", stream=stream)
+    record = gateway.usage_of(clean.headers["x-request-id"])
+    assert record["attempts"] == [{"upstream": "openai", "outcome": "200"}]
+
+
+def test_other_models_keep_what_looks_like_a_control_token(alice: Person) -> None:
+    answer = ask(alice, "gpt-test+leaks")
+    assert message(answer)["content"] == "<|channel|>final<|message|>w1 w2 w3 w4 w5<|return|>"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_response_that_an_upstream_tells_hides_its_reasoning_where_that_is_asked(
+    alice: Person, stream: bool
+) -> None:
+    body = {"model": "gpt-oss-20b+reasoning=content", "input": "Hello", "stream": stream}
+    shown = alice.http.post("/v1/responses", json=body)
+    assert "Let me think." in shown.text
+    for headers, members in (({"x-show-reasoning": "false"}, {}), ({}, {"reasoning": {"effort": "none"}})):
+        hidden = alice.http.post("/v1/responses", json=body | members, headers=headers)
+        assert hidden.status_code == 200
+        assert "think" not in hidden.text
+        assert '"w1 w2 w3 w4 w5"' in hidden.text
+
+
 def test_a_broken_answer_is_no_success(gateway: Gateway, alice: Person) -> None:
     answer = ask(alice, "gpt-oss-20b+cut=3")
     assert answer.status_code == 502

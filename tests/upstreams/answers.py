@@ -33,11 +33,18 @@ def encode(document: object, behaviour: Behaviour) -> bytes:
 
 def words(behaviour: Behaviour, model: str) -> list[str]:
     """` w1`, ` w2`, …; every answer's text is their concatenation without the first space."""
+    begins, ends = ("<|channel|>final<|message|>", "<|return|>") if behaviour.leaks else ("", "")
     trouble = f' \\"id\\": "x\u2028\u0085 "model":"{model}"' if behaviour.escaped else ""
     return [
-        f"{' ' if number > 1 else ''}w{number}{trouble}{'x' * behaviour.huge}"
+        f"{' ' if number > 1 else begins}w{number}{trouble}{'x' * behaviour.huge}"
+        f"{ends if number == behaviour.words else ''}"
         for number in range(1, behaviour.words + 1)
     ]
+
+
+def called(name: str, behaviour: Behaviour) -> str:
+    """A tool's name, as it is called."""
+    return f"{name}<|channel|>commentary" if behaviour.leaks else name
 
 
 def chat_usage(behaviour: Behaviour) -> Document:
@@ -110,7 +117,10 @@ def _calls(behaviour: Behaviour, request: Document) -> list[Document]:
         {
             "id": f"call_{answered + number}",
             "type": "function",
-            "function": {"name": function["name"], "arguments": sample(function.get("parameters"))},
+            "function": {
+                "name": called(function["name"], behaviour),
+                "arguments": sample(function.get("parameters")),
+            },
         }
         for number, function in enumerate(functions, start=1)
     ]

@@ -40,6 +40,7 @@ class Behaviour:
     tools: bool = False  # calls every tool that it is given, until the newest of the input is a result
     schema: bool = False  # keeps to the JSON schema that it is given
     ends: str = ""  # failed | incomplete | error: how a response ends; a chat knows incomplete only
+    leaks: bool = False  # lets control tokens of gpt-oss through: three in a text, one in a tool's name
     noencrypted: bool = False  # responses: refuses to encrypt its reasoning
     chatonly: int = 0  # answers this status on /responses: 404 | 405 | 501
     counts: bool = False  # has /responses/input_tokens

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.deadline import until
-from tests.machine import node
+from tests.machine import node, node_22
 from tests.services import free_port
 
 AI_SDK = Path(__file__).with_name("ai_sdk")
@@ -51,6 +51,8 @@ def chatkit(log: Path) -> Iterator[str]:
 def ai_sdk(major: int, log: Path) -> Iterator[str]:
     """The address of a real chat application made with that AI SDK (tests/upstreams/ai_sdk/). Skips the test
     where there is no Node.js, or where its packages are not there and cannot be had."""
-    server = [str(node(AI_SDK)), str(AI_SDK / "server.mjs"), str(major)]
+    installed = node(AI_SDK)
+    program = node_22() if major >= 7 else installed  # What ai 7.0 names as its engine.
+    server = [str(program), str(AI_SDK / "server.mjs"), str(major)]
     with served(lambda port: [*server, str(port)], log) as url:
         yield f"{url}/api/chat"

@@ -9,6 +9,7 @@ from tests.upstreams.answers import (
     PATH,
     PRIVATE,
     Document,
+    called,
     error_object,
     sample,
     spoken,
@@ -136,7 +137,8 @@ def _told(model: str, behaviour: Behaviour, request: Document) -> list[Told]:
     answered = sum(item.get("type") in _RESULTS for item in given)
     callable_ = [tool for tool in tools if tool.get("type") in ("function", "custom")]
     if behaviour.tools and callable_ and not (given and given[-1].get("type") in _RESULTS):
-        return told + [_call(tool, n, answered + n) for n, tool in enumerate(callable_, start=1)]
+        named = [{**tool, "name": called(tool["name"], behaviour)} for tool in callable_]
+        return told + [_call(tool, n, answered + n) for n, tool in enumerate(named, start=1)]
     format_ = (request.get("text") or {}).get("format") or {}
     cited = any(item["type"] == "code_interpreter_call" for item, _ in told)
     return [*told, _message(spoken(model, behaviour, format_.get("schema")), behaviour, cited=cited)]

@@ -12,7 +12,7 @@ from proxy.dialects import ai_sdk
 from proxy.dialects.ai_sdk import Generation
 from tests.proxy.dialects.transcripts import Document, chat, user
 
-FOUR, FIVE = Generation.FOUR, Generation.FIVE
+FOUR, FIVE, SEVEN = Generation.FOUR, Generation.FIVE, Generation.SEVEN
 IMAGE = "https://a.test/pictures/1.png?size=2"
 INLINE = "data:image/webp;base64,AAAA"
 CALL: Document = {
@@ -180,10 +180,34 @@ def test_it_tells_the_fifth_generation_what_tools_answered() -> None:
     ]
 
 
+def test_the_seventh_generation_hears_instructions_from_the_user() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    answer = {"role": "assistant", "content": "Two"}
+    late = {"role": "developer", "content": "And kind."}
+    sent = ask(system, late, user("One"), answer, system, user([picture(IMAGE)]), late, generation=SEVEN)
+    assert [each["role"] for each in sent["messages"]] == ["user", "assistant", "user", "user"]
+    assert [each["parts"][0] for each in sent["messages"]] == [
+        text("Be brief.\n\nAnd kind.\n\nOne"),
+        text("Two"),
+        text("Be brief."),
+        text("And kind."),
+    ]
+    assert ask(user("One"), answer, generation=SEVEN) == ask(user("One"), answer, generation=FIVE)
+
+
 @pytest.mark.parametrize("generation", [FOUR, FIVE])
 def test_it_refuses_a_tool_call_that_nothing_answered(generation: Generation) -> None:
     with pytest.raises(InvalidBody, match="call_1"):
         ask(*ASKED_TOOL[:2], generation=generation)
+
+
+@pytest.mark.parametrize("generation", [FOUR, FIVE])
+def test_it_leaves_out_a_call_that_the_application_answered_itself(generation: Generation) -> None:
+    silent = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    sent = ask(*ASKED_TOOL[:2], user("And?"), silent, user("Well?"), generation=generation)["messages"]
+    assert [each["role"] for each in sent] == ["user", "assistant", "user", "user"]
+    assert "getWeather" not in str(sent)
+    assert "Let me see." in str(sent[1])
 
 
 @pytest.mark.parametrize("generation", [FOUR, FIVE])

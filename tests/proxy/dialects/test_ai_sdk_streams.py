@@ -10,7 +10,7 @@ import pytest
 from proxy import sse
 from proxy.chunk_passage import ChunkPassage, Told
 from proxy.dialects import ai_sdk
-from proxy.dialects.ai_sdk_passage import LineSplitter, read_usage
+from proxy.dialects.ai_sdk_passage import LineSplitter, begins, read_usage
 from proxy.passage import Garbled, Truncated
 from proxy.reported import UpstreamReported
 from proxy.usage import Usage
@@ -297,12 +297,95 @@ def test_a_tool_that_the_provider_ran_is_not_the_clients() -> None:
     assert "tool_calls" not in message(run(passage(EVENTS), events))
 
 
+def test_arguments_that_come_as_plain_text_are_told_as_json() -> None:
+    call = {"toolCallId": "c1", "toolName": "patch"}
+    events = (
+        event("tool-input-start", **call, inputEncoding="text")
+        + event("tool-input-delta", toolCallId="c1", inputTextDelta="*** Begin")
+        + event("tool-input-available", **call, input="*** Begin")
+        + event("finish", finishReason="tool-calls")
+    )
+    (made,) = message(run(passage(EVENTS), events))["tool_calls"]
+    assert made["function"] == {"name": "patch", "arguments": '"*** Begin"'}
+
+
+def test_it_passes_on_what_a_text_was_drawn_from() -> None:
+    page = {"type": "source", "sourceType": "url", "id": "s", "url": "https://a.test", "title": "A"}
+    file = {"type": "source", "sourceType": "document", "id": "d", "mediaType": "a/b", "title": "B"}
+    citations = [
+        {"source": page, "startIndex": 1, "endIndex": 3},
+        {"source": page},
+        {"source": file, "startIndex": 0, "endIndex": 1},
+    ]
+    events = (
+        event("text-delta", id="t1", delta="See.")
+        + event("finish-step")
+        + event("text-delta", id="t2", delta="It is")
+        + event("text-end", id="t2", citations=citations)
+        + event("finish")
+    )
+    made = message(run(passage(EVENTS), events))
+    assert made["content"] == "See.\n\nIt is"
+    places = [
+        (each["url_citation"]["start_index"], each["url_citation"]["end_index"])
+        for each in made["annotations"]
+    ]
+    assert places == [(7, 9), (11, 11)]
+
+
+def test_a_step_that_is_made_again_before_it_said_anything_is_made_again() -> None:
+    events = event("start-step") + event("reset-step") + said("a") + event("finish", finishReason="stop")
+    assert message(run(passage(EVENTS), events))["content"] == "a"
+
+
+def test_what_was_said_cannot_be_taken_back() -> None:
+    events = event("start-step") + said("a") + event("reset-step") + said("b") + event("finish")
+    with pytest.raises(UpstreamReported) as caught:
+        run(passage(EVENTS), events)
+    assert "took back" in caught.value.error["message"]
+
+
 @pytest.mark.parametrize(
-    "stream", [said("a") + event("abort", reason="x") + sse.DONE, event("start") + sse.DONE]
+    "stream",
+    [
+        said("a") + event("abort", reason="x") + sse.DONE,
+        said("a") + event("finish-step") + event("finish", finishReason="interrupted") + sse.DONE,
+        event("start") + sse.DONE,
+    ],
 )
 def test_an_answer_that_was_given_up_is_truncated(stream: bytes) -> None:
     with pytest.raises(Truncated):
         run(passage(EVENTS), stream)
+
+
+def test_it_passes_over_what_is_meant_for_a_screen() -> None:
+    noise = (
+        b": stream-open\n\n"
+        + event("custom", kind="a.b")
+        + event("reasoning-file", url="data:image/png;base64,AAAA", mediaType="image/png")
+        + event("steering-message", id="1", parts=[{"type": "text", "text": "Be brief."}])
+        + event("tool-approval-request", approvalId="1", toolCallId="c1")
+        + event("tool-approval-response", approvalId="1", approved=True)
+        + event("data-weather", data={"celsius": 21})
+    )
+    stream = run(passage(EVENTS), noise + said("a") + noise + event("finish", finishReason="stop"))
+    assert message(stream) == {"role": "assistant", "content": "a"}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (b": stream-open\n\n" + event("start"), None),
+        (event("start") + event("start-step") + event("data-x", data=1), None),
+        (event("start") + event("error", errorText="No.")[:-1], None),
+        (event("start") + event("error", errorText="No."), False),
+        (event("start") + event("start-step") + said("a") + event("error", errorText="No."), True),
+        (event("start") + event("reasoning-start", id="r"), True),
+        (b"data: {\n\n", True),
+    ],
+)
+def test_it_sees_by_its_beginning_whether_an_answer_is_one(told: bytes, expected: bool | None) -> None:
+    assert begins(told) is expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.call import Call
 from proxy.chunk_passage import ChunkPassage, Told
-from proxy.dialects import ai_sdk, chatkit
+from proxy.dialects import ai_sdk, ai_sdk_passage, chatkit
 from proxy.dialects.chatkit import Continued
 from proxy.dialects.chatkit_passage import ChatKitPassage
 from proxy.dialects.outbound import Outbound
@@ -215,11 +215,11 @@ def four(ai_sdk_4: str) -> Application:
 
 
 @pytest.fixture
-def six(ai_sdk_6: str) -> Application:
-    return Application(ai_sdk_6, ai_sdk.Generation.FIVE)
+def seven(ai_sdk_7: str) -> Application:
+    return Application(ai_sdk_7, ai_sdk.Generation.SEVEN)
 
 
-@pytest.fixture(params=["four", "six"])
+@pytest.fixture(params=["four", "seven"])
 def application(request: pytest.FixtureRequest) -> Application:
     found: Application = request.getfixturevalue(request.param)
     return found
@@ -278,12 +278,34 @@ def test_the_ai_sdk_refuses_a_model_that_it_does_not_have(application: Applicati
         assert response.status_code == 404
 
 
-def test_the_ai_sdk_is_told_the_whole_conversation(application: Application) -> None:
-    said = [{"role": "system", "content": "Be brief."}, user("One"), {"role": "assistant", "content": "Two"}]
-    prompt = application.prompt(*said, user("prompt"))
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    user("One"),
+    {"role": "assistant", "content": "Two"},
+    user("prompt"),
+]
+
+
+def test_ai_sdk_4_is_told_the_whole_conversation(four: Application) -> None:
+    prompt = four.prompt(*CONVERSATION)
     assert [each["role"] for each in prompt] == ["system", "user", "assistant", "user"]
     assert prompt[0]["content"] == "Be brief."
     assert prompt[2]["content"][0]["text"] == "Two"
+
+
+def test_ai_sdk_7_is_told_the_whole_conversation(seven: Application) -> None:
+    prompt = seven.prompt(*CONVERSATION)
+    assert [each["role"] for each in prompt] == ["user", "assistant", "user"]
+    texts = [each["content"][0]["text"] for each in prompt]
+    assert texts == ["Be brief.\n\nOne", "Two", "prompt"]
+
+
+def test_ai_sdk_7_takes_no_system_messages(seven: Application) -> None:
+    seven.generation = ai_sdk.Generation.FIVE
+    with posted(seven.write(chat(*CONVERSATION)), seven.url) as response:
+        assert response.status_code == 200
+        told = response.read()
+    assert ai_sdk_passage.begins(told) is False
 
 
 def picture(url: str, **more: str) -> Document:
@@ -302,19 +324,19 @@ def test_ai_sdk_4_gets_every_image(four: Application, detail: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("detail", [{}, {"detail": "low"}])
-def test_ai_sdk_6_gets_every_image(six: Application, detail: dict[str, str]) -> None:
+def test_ai_sdk_7_gets_every_image(seven: Application, detail: dict[str, str]) -> None:
     parts = [{"type": "text", "text": "prompt"}, picture("https://a.test/1.png", **detail), picture(RED_DOT)]
-    (sent,) = six.prompt(user(parts))
+    (sent,) = seven.prompt(user(parts))
     _, linked, inline = sent["content"]
     assert (linked["type"], linked["mediaType"]) == ("file", "image/png")
-    assert linked["data"] == "https://a.test/1.png"
+    assert linked["data"] == {"type": "url", "url": "https://a.test/1.png"}
     assert (inline["type"], inline["mediaType"]) == ("file", "image/png")
-    assert inline["data"] == RED_DOT.partition(",")[2]
+    assert inline["data"] == {"type": "data", "data": RED_DOT.partition(",")[2]}
     options = {"openai": {"imageDetail": "low"}} if detail else None
     assert linked.get("providerOptions") == options
 
 
-def test_ai_sdk_6_does_not_understand_the_generation_before(ai_sdk_6: str) -> None:
-    older = Application(ai_sdk_6, ai_sdk.Generation.FOUR)
+def test_ai_sdk_7_does_not_understand_the_generation_before(ai_sdk_7: str) -> None:
+    older = Application(ai_sdk_7, ai_sdk.Generation.FOUR)
     with posted(older.write(chat(user())), older.url) as response:
         assert response.status_code in ai_sdk.MISUNDERSTOOD

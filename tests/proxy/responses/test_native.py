@@ -141,7 +141,7 @@ def test_the_last_event_bears_what_the_items_came_to(transcript: bytes) -> None:
 )
 def test_an_answer_in_one_piece_is_what_a_stream_comes_to(name: str) -> None:
     body = json.dumps(events(TRANSCRIPTS[name])[-1]["response"]).encode()
-    answer = native.whole("resp_ours", "public", {}, 1700000000, body)
+    answer = native.whole(passage(), body)
     streamed = run(TRANSCRIPTS[name])[1]
     made = json.loads(answer.body)
     for each in (made, streamed):
@@ -426,20 +426,20 @@ def test_it_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_no_response_is_garbled(body: bytes) -> None:
     with pytest.raises(Garbled):
-        native.whole("resp_ours", "public", {}, 1, body)
+        native.whole(passage(), body)
 
 
 @pytest.mark.parametrize("status", ["failed", None])
 def test_an_answer_that_is_an_error_is_reported(status: str | None) -> None:
     document: Document = {"error": {"message": "boom"}} | ({"status": status, "output": []} if status else {})
     with pytest.raises(UpstreamReported) as caught:
-        native.whole("resp_ours", "public", {}, 1, json.dumps(document).encode())
+        native.whole(passage(), json.dumps(document).encode())
     assert caught.value.error == {"message": "boom"}
 
 
 def test_an_answer_in_one_piece_is_counted_and_kept() -> None:
     body = json.dumps(response("completed", [thoughts("rs_theirs", "Hm")[0]])).encode()
-    answer = native.whole("resp_ours", "public", {}, 1, body)
+    answer = native.whole(passage(), body)
     assert answer.usage == Usage(11, 3, 5, 2, None)
     assert answer.items[0]["encrypted_content"] == "gAAA-secret"
     assert json.loads(answer.body)["output"][0]["id"] == answer.items[0]["id"]

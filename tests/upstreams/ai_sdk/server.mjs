@@ -1,6 +1,6 @@
 // A chat application made with the AI SDK, its model played: what the SDK makes of a request, and how it streams.
 //
-//   node server.mjs MAJOR PORT       (MAJOR: 4 or 6; after `npm ci` here)
+//   node server.mjs MAJOR PORT       (MAJOR: 4 or 7; after `npm ci` here)
 //
 // POST /api/chat answers. What the last message says decides how: see model.mjs.
 

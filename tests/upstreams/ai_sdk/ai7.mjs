@@ -1,7 +1,7 @@
-// AI SDK 6: the UI message stream, server-sent events. Usage goes along as the metadata of the message.
+// AI SDK 7: the UI message stream, server-sent events. Usage goes along as the metadata of the message.
 
-import { convertToModelMessages, simulateReadableStream, stepCountIs, streamText, tool } from "ai6";
-import { MockLanguageModelV3 } from "ai6/test";
+import { convertToModelMessages, isStepCount, pipeUIMessageStreamToResponse, simulateReadableStream, streamText, tool, toUIMessageStream } from "ai7";
+import { MockLanguageModelV4 } from "ai7/test";
 import { z } from "zod";
 import { USAGE, steps } from "./model.mjs";
 
@@ -30,7 +30,7 @@ function parts([kind, value], number) {
   }
 }
 
-const model = new MockLanguageModelV3({
+const model = new MockLanguageModelV4({
   supportedUrls: { "*/*": [/.*/] },
   doStream: async ({ prompt }) => ({
     stream: simulateReadableStream({
@@ -51,11 +51,13 @@ export async function answer({ messages }, response) {
     model,
     messages: await convertToModelMessages(messages, { tools }),
     tools,
-    stopWhen: stepCountIs(3),
+    stopWhen: isStepCount(3),
     onError() {},
   });
-  result.pipeUIMessageStreamToResponse(response, {
-    sendReasoning: true,
+  const stream = toUIMessageStream({
+    stream: result.stream,
+    sendSources: true,
     messageMetadata: ({ part }) => (part.type === "finish" ? { totalUsage: part.totalUsage } : undefined),
   });
+  await pipeUIMessageStreamToResponse({ response, stream });
 }
