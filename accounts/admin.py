@@ -1,26 +1,27 @@
-"""The operators' admin: users, tenants and their members, keys, whose secrets it shows once, limits, budgets.
+"""The admin panel of accounts: tenants and their members, keys, whose secrets it shows once, limits, budgets,
+users, and the audit log. The shape of all of it is accounts/panel.py.
 
 Django's admin classes are generic to the type checker alone, hence the ignored type arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.utils.functional import cached_property
+from unfold.admin import TabularInline
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts import audit, keys
-from accounts.actors import called
+from accounts import keys
 from accounts.models import (
     LARGEST_BUDGET_NANO_USD,
     ApiKey,
@@ -33,66 +34,34 @@ from accounts.models import (
     User,
 )
 from accounts.money import NANO, dollars
+from accounts.panel import AuditedAdmin, OperatorsAlone, RowForm, TenantFilter, WatchedAdmin
+from accounts.permissions import Role
+from accounts.rights import OPERATORS_ALONE
+from accounts.site import actor_of
 
-_LARGEST_COUNT = 10_000
-
-
-class RecentPaginator(Paginator):  # type: ignore[type-arg]
-    """Goes back to the newest 10,000 rows and no further: counting a whole ledger takes minutes."""
-
-    @cached_property
-    def count(self) -> int:
-        rows = self.object_list
-        assert isinstance(rows, QuerySet)
-        return rows.values("pk")[:_LARGEST_COUNT].count()
-
-
-class AuditedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Writes what is changed here to the audit log too. `resource` is what the management API calls it."""
-
-    resource: str
-
-    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
-        self.note(request, "create", obj, self._fields(request, obj, message))
-        return super().log_addition(request, obj, message)
-
-    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
-        self.note(request, "update", obj, self._fields(request, obj, message))
-        return super().log_change(request, obj, message)
-
-    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        for row in queryset:
-            self.note(request, "delete", row)
-        return super().log_deletions(request, queryset)
-
-    def note(self, request: HttpRequest, action: str, row: Model, fields: Iterable[str] = ()) -> None:
-        """In the audit log."""
-        user = request.user
-        assert isinstance(user, User)
-        tenant_id = row.pk if isinstance(row, Tenant) else getattr(row, "tenant_id", None)
-        who = audit.Who(user.pk, called(user), "admin")
-        audit.record(who, audit.change(action, self.resource, row, tenant_id, fields))
-
-    def _fields(self, request: HttpRequest, row: Model, message: Any) -> set[str]:
-        """The names of the fields that Django's message calls by their labels, or the kind of rows within."""
-        form = self.get_form(request, row, change=True)
-        names = {str(field.label or name): name for name, field in form.base_fields.items()}
-        found: set[str] = set()
-        for entry in message if isinstance(message, list) else ():
-            for told in entry.values():
-                labels = {str(label) for label in told.get("fields", ())}
-                inner = str(told["name"]) if "name" in told else ""
-                found |= {inner} if inner else {names.get(label, label) for label in labels}
-        return found
+admin.site.unregister(Group)  # the permission table decides what anybody may
 
 
 @admin.register(User)
-class UserAdmin(AuditedAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(OperatorsAlone, AuditedAdmin, DjangoUserAdmin):  # type: ignore[misc,type-arg]
     resource = "users"
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
     add_fieldsets = ((None, {"fields": ("username", "email", "usable_password", "password1", "password2")}),)
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Who it is", {"fields": ("email", "first_name", "last_name")}),
+        ("What they may do", {"fields": ("is_active", "is_superuser")}),
+        ("When", {"fields": ("last_login", "date_joined")}),
+    )
+    readonly_fields = ("last_login", "date_joined")
+    list_display = ("username", "email", "is_superuser", "is_active", "last_login")
+    list_filter = ("is_superuser", "is_active")
+    filter_horizontal = ()
 
 
-class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
+class MembershipInline(TabularInline):
     model = Membership
     autocomplete_fields = ("user",)
     extra = 0
@@ -105,6 +74,16 @@ class TenantAdmin(AuditedAdmin):
     list_filter = ("active", "public")
     search_fields = ("slug", "name")
     inlines = (MembershipInline,)
+
+    def of(self, rows: QuerySet[Tenant], tenant_id: UUID) -> QuerySet[Tenant]:
+        return rows.filter(id=tenant_id)
+
+    def get_inlines(self, request: HttpRequest, obj: Tenant | None = None) -> Sequence[Any]:
+        """An operator adds a tenant with its first members. They have a page of their own, too."""
+        return super().get_inlines(request, obj) if obj is None else ()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> Sequence[str]:
+        return () if actor_of(request).role is Role.OPERATOR else sorted(OPERATORS_ALONE)
 
 
 @admin.register(Membership)
@@ -148,7 +127,10 @@ class CredentialAdmin(AuditedAdmin):
         super().save_model(request, obj, form, change)
         messages.warning(request, f"The key is {secret} — copy it now: nothing can show it again.")
 
-    @admin.action(description="Revoke the selected keys", permissions=["change"])
+    def has_revoke_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return self.may(request, "revoke")
+
+    @admin.action(description="Revoke the selected keys", permissions=["revoke"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey] | QuerySet[SecurityKey]) -> None:
         for key in chosen:
             key.revoke()
@@ -218,7 +200,7 @@ class LimitAdmin(ScopedAdmin):
     )
 
 
-class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]
+class BudgetForm(RowForm):
     amount_nano_usd = DollarsField(
         label="$", min_value=Decimal(1) / NANO, max_value=LARGEST_BUDGET_NANO_USD // NANO
     )
@@ -242,21 +224,11 @@ class BudgetAdmin(ScopedAdmin):
 
 
 @admin.register(AuditEntry)
-class AuditAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class AuditAdmin(WatchedAdmin):
     """Looks, and changes nothing: nobody can."""
 
+    resource = "audit"
     list_display = ("created_at", "actor", "via", "action", "resource", "object_name", "fields")
-    list_filter = ("action", "resource", "via")
+    list_filter = (TenantFilter, "action", "resource", "via")
+    findable = ("object_id",)
     search_fields = ("actor", "object_name", "object_id")
-    ordering = ("-id",)  # by time: the identifiers are UUIDv7
-    paginator = RecentPaginator
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: AuditEntry | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: AuditEntry | None = None) -> bool:
-        return False
