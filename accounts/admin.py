@@ -1,5 +1,5 @@
-"""The admin panel of accounts: tenants and their members, keys, whose secrets it shows once, limits, budgets,
-users, and the audit log. The shape of all of it is accounts/panel.py.
+"""The admin panel of accounts: tenants, members, users, the audit log. Keys are in key_pages.py, limits and
+budgets in limit_pages.py; gateway/admin.py puts those up. The shape of all of them is panel.py.
 
 Django's admin classes are generic to the type checker alone, hence the ignored type arguments.
 """
@@ -7,37 +7,26 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
-from django.forms import ModelForm
 from django.http import HttpRequest
 from unfold.admin import TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminEmailInputWidget
 
-from accounts import keys
-from accounts.models import (
-    LARGEST_BUDGET_NANO_USD,
-    ApiKey,
-    AuditEntry,
-    Budget,
-    Limit,
-    Membership,
-    SecurityKey,
-    Tenant,
-    User,
-)
-from accounts.money import NANO, dollars
+from accounts import rights
+from accounts.actors import Actor
+from accounts.models import AuditEntry, Membership, Tenant, User
 from accounts.panel import AuditedAdmin, OperatorsAlone, RowForm, TenantFilter, WatchedAdmin
-from accounts.permissions import Role
-from accounts.rights import OPERATORS_ALONE
+from accounts.permissions import Role, outranks
 from accounts.site import actor_of
+from accounts.tenancy import operator_scope
 
 admin.site.unregister(Group)  # the permission table decides what anybody may
 
@@ -83,144 +72,89 @@ class TenantAdmin(AuditedAdmin):
         return super().get_inlines(request, obj) if obj is None else ()
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> Sequence[str]:
-        return () if actor_of(request).role is Role.OPERATOR else sorted(OPERATORS_ALONE)
+        return () if actor_of(request).role is Role.OPERATOR else sorted(rights.OPERATORS_ALONE)
+
+
+class MemberForm(RowForm):
+    """A member by e-mail address, as in the management API; whose membership it is stays."""
+
+    email = forms.EmailField(
+        required=False,
+        max_length=150,
+        widget=UnfoldAdminEmailInputWidget,
+        help_text="A user who is new is made.",
+    )
+
+    class Meta:
+        model = Membership
+        fields = ("tenant", "role")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if "role" in self.fields:
+            given = [(role, label) for role, label in Membership.Role.choices if self._may_give(role)]
+            self.fields["role"].choices = given  # type: ignore[attr-defined]
+        if "email" in self.fields:
+            self.fields["email"].required = True
+
+    def _may_give(self, role: str) -> bool:
+        return outranks(self.actor.role, Role(role))
+
+    def clean_email(self) -> str:
+        email = str(self.cleaned_data["email"]).lower()
+        with operator_scope():
+            found = User.objects.named([email]).get(email)
+        if found is not None:
+            self.instance.user = found
+        return email
+
+    def clean(self) -> dict[str, Any]:
+        values = dict(super().clean() or self.cleaned_data)
+        if "role" in values and self.instance._state.adding:
+            self.held_to(rights.check_role, values["role"])
+        elif "role" in values:
+            self.held_to(rights.check_role_change, self.instance, values["role"])
+        return values
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return super()._get_validation_exclusions() - ({"user"} if self.instance.user_id else set())
 
 
 @admin.register(Membership)
 class MembershipAdmin(AuditedAdmin):
+    """Who is what in a tenant. Nobody gives or takes a role above their own; one owner stays."""
+
     resource = "members"
-    list_display = ("user", "tenant", "role", "created_at")
-    list_filter = ("role",)
-    list_select_related = ("user", "tenant")
+    form = MemberForm
+    list_display = ("user", "email", "tenant", "role", "created_at")
+    list_filter = (TenantFilter, "role")
     search_fields = ("user__username", "user__email", "tenant__slug")
-    autocomplete_fields = ("user", "tenant")
+    autocomplete_fields = ("tenant",)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        return super().get_queryset(request).select_related("user", "tenant").defer("user__password")
 
-class CredentialAdmin(AuditedAdmin):
-    """What both kinds of key have in common. A key stays what it is called, and whose."""
+    def get_fieldsets(self, request: HttpRequest, obj: Membership | None = None) -> Any:
+        fields = ("tenant", "email", "role") if obj is None else ("tenant", "user", "role", "created_at")
+        return [(None, {"fields": self.shown_to(request, fields)})]
 
-    lasting: tuple[str, ...] = ("tenant", "name")
-    list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
-    readonly_fields = ("shown", "created_at", "revoked_at")
-    actions = ("revoke",)
+    def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> Sequence[str]:
+        return () if obj is None else ("tenant", "user", "created_at")
 
-    @admin.display(description="key")
-    def shown(self, key: ApiKey | SecurityKey) -> str:
-        return f"{key.prefix}…" if key.prefix else "is made, and shown once, when this is saved"
+    def check_row(self, actor: Actor, action: str, row: Membership) -> None:
+        if action == "update":
+            rights.check_role(actor, row.role)
+        if action == "delete":
+            rights.check_removal(actor, row)
 
-    def get_readonly_fields(
-        self, request: HttpRequest, obj: ApiKey | SecurityKey | None = None
-    ) -> tuple[str, ...]:
-        return ("shown",) if obj is None else (*self.lasting, *self.readonly_fields)
-
-    def save_model(
-        self,
-        request: HttpRequest,
-        obj: ApiKey | SecurityKey,
-        form: ModelForm,  # type: ignore[type-arg]
-        change: bool,
-    ) -> None:
-        if change:
-            super().save_model(request, obj, form, change)
-            return
-        secret = keys.set_secret(obj, None)
+    def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
+        if not change:
+            obj.user = rights.user_of_address(form.cleaned_data["email"])
         super().save_model(request, obj, form, change)
-        messages.warning(request, f"The key is {secret} — copy it now: nothing can show it again.")
 
-    def has_revoke_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return self.may(request, "revoke")
-
-    @admin.action(description="Revoke the selected keys", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey] | QuerySet[SecurityKey]) -> None:
-        for key in chosen:
-            key.revoke()
-            self.note(request, "revoke", key)
-        messages.success(request, f"Revoked: {', '.join(str(key) for key in chosen)}.")
-
-
-@admin.register(SecurityKey)
-class SecurityKeyAdmin(CredentialAdmin):
-    resource = "security-keys"
-    list_display = ("name", "tenant", "shown", "created_at", "revoked_at")
-    list_select_related = ("tenant",)
-    search_fields = ("name", "tenant__slug", "prefix")
-    autocomplete_fields = ("tenant",)
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(CredentialAdmin):
-    resource = "api-keys"
-    lasting = ("tenant", "user", "name")
-    list_display = ("name", "tenant", "user", "shown", "expires_at", "created_at", "revoked_at")
-    list_select_related = ("tenant", "user")
-    search_fields = ("name", "tenant__slug", "user__username", "user__email", "prefix")
-    autocomplete_fields = ("tenant", "user")
-
-
-class DollarsField(forms.DecimalField):
-    """Typed in dollars, kept in nano-dollars."""
-
-    def __init__(self, *, min_value: Decimal = Decimal(0), **options: Any) -> None:
-        super().__init__(min_value=min_value, max_digits=18, decimal_places=9, **options)
-
-    def clean(self, value: Any) -> Any:
-        amount = super().clean(value)
-        return None if amount is None else int(amount * NANO)
-
-    def prepare_value(self, value: Any) -> Any:
-        return dollars(value).removeprefix("$") if isinstance(value, int) else value
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(None if initial is None else Decimal(initial) / NANO, data)
-
-
-class ScopedAdmin(AuditedAdmin):
-    """What limits and budgets have in common. What one holds for stays; it may hold for more or less."""
-
-    lasting: tuple[str, ...] = ("tenant", "scope", "name")
-    list_select_related = ("tenant",)
-    search_fields = ("name", "tenant__slug")
-    autocomplete_fields = ("tenant",)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Limit | Budget | None = None) -> tuple[str, ...]:
-        return () if obj is None else self.lasting
-
-
-@admin.register(Limit)
-class LimitAdmin(ScopedAdmin):
-    resource = "limits"
-    list_filter = ("scope",)
-    list_display = (
-        *("__str__", "tenant", "requests_per_second", "requests_per_minute"),
-        *("tokens_per_minute", "concurrent", "when_exceeded", "queue_seconds"),
-    )
-    fields = (
-        *("tenant", "scope", "name", "requests_per_second", "requests_per_minute"),
-        *("tokens_per_minute", "concurrent", "when_exceeded", "queue_seconds"),
-    )
-
-
-class BudgetForm(RowForm):
-    amount_nano_usd = DollarsField(
-        label="$", min_value=Decimal(1) / NANO, max_value=LARGEST_BUDGET_NANO_USD // NANO
-    )
-
-    class Meta:
-        model = Budget
-        fields = ("tenant", "scope", "name", "period", "amount_nano_usd", "allow_unpriced")
-
-
-@admin.register(Budget)
-class BudgetAdmin(ScopedAdmin):
-    resource = "budgets"
-    form = BudgetForm
-    lasting = (*ScopedAdmin.lasting, "period")
-    list_display = ("__str__", "tenant", "amount", "period", "allow_unpriced")
-    list_filter = ("scope", "period")
-
-    @admin.display(description="amount", ordering="amount_nano_usd")
-    def amount(self, budget: Budget) -> str:
-        return dollars(budget.amount_nano_usd)
+    @admin.display(description="e-mail address", ordering="user__email")
+    def email(self, membership: Membership) -> str:
+        return membership.user.email
 
 
 @admin.register(AuditEntry)

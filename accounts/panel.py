@@ -8,12 +8,15 @@ Rows are reached through `.of(tenant)`, and a request runs in the scope of whoev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -21,11 +24,13 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from accounts import audit
 from accounts.actors import Actor
 from accounts.errors import ApiError
 from accounts.models import Tenant, User
+from accounts.money import NANO, dollars
 from accounts.permissions import Reach, Role, reach
 from accounts.site import actor_of, is_known
 from accounts.tenancy import operator_scope
@@ -70,6 +75,24 @@ class OwnChoices(admin.RelatedFieldListFilter):
         return [(row.pk, str(row)) for row in rows]
 
 
+class DollarsField(forms.DecimalField):
+    """Typed in dollars, kept in nano-dollars."""
+
+    def __init__(self, *, min_value: Decimal = Decimal(0), **options: Any) -> None:
+        options = {"max_digits": 18, "decimal_places": 9, "widget": UnfoldAdminDecimalFieldWidget, **options}
+        super().__init__(min_value=min_value, **options)
+
+    def clean(self, value: Any) -> Any:
+        amount = super().clean(value)
+        return None if amount is None else int(amount * NANO)
+
+    def prepare_value(self, value: Any) -> Any:
+        return dollars(value).removeprefix("$") if isinstance(value, int) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(None if initial is None else Decimal(initial) / NANO, data)
+
+
 class RowForm(forms.ModelForm):  # type: ignore[type-arg]
     """A row as its fields are typed. `actor` is whoever types them; a new row is their tenant's."""
 
@@ -80,6 +103,13 @@ class RowForm(forms.ModelForm):  # type: ignore[type-arg]
         tenant_id = self.actor.tenant_id
         if tenant_id is not None and self.instance._state.adding and hasattr(self.instance, "tenant_id"):
             self.instance.tenant_id = tenant_id
+
+    def held_to(self, rule: Callable[..., object], *args: object) -> None:
+        """By a rule of accounts/rights.py, to which `actor` and these are given. Raises ValidationError."""
+        try:
+            rule(self.actor, *args)
+        except ApiError as error:
+            raise forms.ValidationError(error.message) from None
 
     def _get_validation_exclusions(self) -> set[str]:
         """Without it, two rows of a name would only be noticed by the database."""
@@ -96,7 +126,7 @@ class RowAdmin(ModelAdmin):
 
     resource: ClassVar[str]
     own: ClassVar[str] = "user_id"  # the column that says whose a row is
-    common: ClassVar[bool] = False  # the rows are no tenant's
+    common: ClassVar[bool] = False  # the rows are no tenant's: row security does not divide them
     findable: ClassVar[tuple[str, ...]] = ()  # columns that a link may filter by, beside the filters
     form = RowForm
     actions_on_top = True
@@ -144,14 +174,14 @@ class RowAdmin(ModelAdmin):
 
     def of(self, rows: QuerySet[Any], tenant_id: UUID) -> QuerySet[Any]:
         """Those of a tenant."""
-        return cast(Any, rows).of(tenant_id)  # type: ignore[no-any-return]
+        return rows if self.common else cast(Any, rows).of(tenant_id)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)
         actor, far = actor_of(request), self.reach(request, "read")
         if far is Reach.NONE:
             return rows.none()
-        if actor.tenant_id is not None and not self.common:
+        if actor.tenant_id is not None:
             rows = self.of(rows, actor.tenant_id)
         return rows.filter(**{self.own: actor.user_id}) if far is Reach.OWN else rows
 
@@ -189,16 +219,16 @@ class RowAdmin(ModelAdmin):
     # What is shown
 
     def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
-        return self._for(request, super().get_list_display(request))
+        return self.shown_to(request, super().get_list_display(request))
 
     def get_list_filter(self, request: HttpRequest) -> Sequence[Any]:
         whole: Sequence[Any] = super().get_list_filter(request)
         return whole if actor_of(request).tenant_id is None else [x for x in whole if x is not TenantFilter]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[Any]:
-        return self._for(request, super().get_fields(request, obj))
+        return self.shown_to(request, super().get_fields(request, obj))
 
-    def _for(self, request: HttpRequest, names: Sequence[Any]) -> Sequence[Any]:
+    def shown_to(self, request: HttpRequest, names: Sequence[Any]) -> Sequence[Any]:
         """Whose a row is goes without saying where all are one tenant's."""
         return names if actor_of(request).tenant_id is None else [name for name in names if name != "tenant"]
 
@@ -206,6 +236,14 @@ class RowAdmin(ModelAdmin):
         made = super().get_form(request, obj, **options)
         made.actor = actor_of(request)
         return made
+
+    def get_deleted_objects(self, objs: Iterable[Model], request: HttpRequest) -> Any:
+        """What a row has goes with it, without being counted: the right to delete the row is enough."""
+        rows = list(objs)
+        refused = {
+            str(self.opts.verbose_name) for row in rows if not self.has_delete_permission(request, row)
+        }
+        return [str(row) for row in rows], {str(self.opts.verbose_name_plural): len(rows)}, refused, []
 
     def _get_obj_does_not_exist_redirect(
         self, request: HttpRequest, opts: Any, object_id: str
@@ -216,7 +254,9 @@ class RowAdmin(ModelAdmin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """What the audit log says of the row."""
-        row = self.get_object(request, object_id)
+        if not self.may(request, "read"):
+            raise PermissionDenied
+        row = self.get_object(request, unquote(object_id))
         if row is None:
             raise Http404
         found = urlencode({"resource": self.resource, "object_id": row.pk})

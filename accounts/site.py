@@ -7,18 +7,21 @@ Django's `is_staff` decides nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import path, reverse
+from django.urls import path, resolve, reverse
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from accounts.actors import CHOSEN, Actor, actor_of_session, memberships_of
 from accounts.models import User
+from accounts.permissions import Reach, reach
+from accounts.tenancy import operator_scope
 
 ROOT = "/admin/"
 # Pages about the user alone, who is no tenant's row.
@@ -39,11 +42,17 @@ class ActorMiddleware:
         request.actor = actor  # type: ignore[attr-defined]  # beside Django's own `user`; see `actor_of`
         if actor is None or request.path_info.startswith(OWN_PAGES):
             return self._get_response(request)
-        with actor.scope():
+        with _scope(request, actor):
             response = self._get_response(request)
             if response.status_code >= 500:  # by now the exception is a page
                 transaction.set_rollback(True)
             return response
+
+
+def _scope(request: HttpRequest, actor: Actor) -> AbstractContextManager[None]:
+    """That of the actor; of operators where rows are no tenant's, and the permission table alone decides."""
+    pages = getattr(resolve(request.path_info).func, "model_admin", None)
+    return operator_scope() if getattr(pages, "common", False) else actor.scope()
 
 
 def _actor(request: HttpRequest) -> Actor | None:
@@ -87,6 +96,12 @@ class Panel(UnfoldAdminSite):
     def get_urls(self) -> list[Any]:
         return [path("tenant/", self.admin_view(self.choose), name="tenant"), *super().get_urls()]
 
+    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+        """Looks among the rows of every tenant, for operators: nobody else's pages ask for it."""
+        if actor_of(request).tenant_id is not None:
+            raise PermissionDenied
+        return super().autocomplete_view(request)  # type: ignore[no-any-return]
+
     def choose(self, request: HttpRequest) -> HttpResponse:
         """Another one of the tenants that the user is a member of."""
         chosen = request.POST.get("tenant", "")
@@ -98,7 +113,8 @@ class Panel(UnfoldAdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context: dict[str, Any] = super().each_context(request)
         if is_known(request):
-            context |= {"actor": actor_of(request), "tenants_to_choose": self._tenants(request)}
+            may_read = reach(actor_of(request).role, "audit", "read") is not Reach.NONE
+            context |= {"tenants_to_choose": self._tenants(request), "show_history": may_read}
         return context
 
     def _tenants(self, request: HttpRequest) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin
@@ -14,10 +15,11 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from unfold.admin import TabularInline
 
-from accounts.admin import DollarsField
 from accounts.models import Tenant
 from accounts.money import dollars
-from accounts.panel import AuditedAdmin, RowForm, TenantFilter, WatchedAdmin
+from accounts.panel import AuditedAdmin, DollarsField, RowForm, TenantFilter, WatchedAdmin
+from accounts.permissions import Reach, reach
+from accounts.site import actor_of
 from proxy.addresses import (
     InvalidAddress,
     NotSendable,
@@ -145,6 +147,19 @@ class ModelAdmin(AuditedAdmin):
     inlines = (RouteInline,)
     list_display = ("name", "goes_to")
     search_fields = ("name",)
+
+    def of(self, rows: QuerySet[Model], tenant_id: UUID) -> QuerySet[Model]:
+        return cast(Any, rows).of(tenant_id)  # type: ignore[no-any-return]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A model is never altered, and the page has its routes."""
+        return reach(actor_of(request).role, "routes", "update") is not Reach.NONE
+
+    def get_inlines(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return super().get_inlines(request, obj) if self.has_change_permission(request) else ()
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return super().get_list_display(request) if self.has_change_permission(request) else ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         return super().get_queryset(request).prefetch_related("routes__upstream")

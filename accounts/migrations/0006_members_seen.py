@@ -12,6 +12,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        MembersAlone("id", "username", "email", "first_name", "last_name", "is_active", "is_superuser"),
+        MembersAlone(  # all but the password
+            *("id", "username", "email", "first_name", "last_name", "is_active", "is_staff", "is_superuser"),
+            *("last_login", "date_joined"),
+        ),
         TenantGrant("django_content_type", "SELECT"),
     ]

@@ -37,7 +37,7 @@ def text(client: Client, address: str) -> str:
 
 def make_api_key(client: Client, tenant: Tenant, user: User) -> str:
     """The page that an operator sees who has just made one."""
-    values = {"tenant": str(tenant.id), "user": user.id, "name": "ci", "allowed_models": '["gpt-*"]'}
+    values = {"tenant": str(tenant.id), "user": user.id, "name": "ci", "allowed_models": "gpt-*"}
     response = client.post(url("apikey", "add"), values, follow=True)
     assert response.status_code == 200
     return html.unescape(response.content.decode())
@@ -110,7 +110,7 @@ def test_it_changes_what_a_key_may_do_and_not_whose_it_is(
 ) -> None:
     with operator_scope():
         key, _ = keys.make_api_key(acme, alice, "ci")
-    values = {"tenant": str(globex.id), "user": charlie.id, "name": "other", "allowed_models": '["o3"]'}
+    values = {"tenant": str(globex.id), "user": charlie.id, "name": "other", "allowed_models": "o3"}
     assert operator.post(url("apikey", "change", key.id), values).status_code == 302
     with operator_scope():
         after = ApiKey.objects.get()
@@ -198,7 +198,7 @@ def test_it_finds_what_is_acmes(
             Budget.objects.create(tenant=tenant, scope="key", amount_nano_usd=1, period="day")
     page = text(operator, url(table, "changelist") + "?q=acme")
     assert "1 result" in page
-    assert "globex" not in page
+    assert "globex" not in page[page.index('id="result_list"') : page.index("</table>")]
 
 
 LIMIT = {"scope": "key", "name": "", "when_exceeded": "reject", "queue_seconds": "30"}

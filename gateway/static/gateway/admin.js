@@ -5,6 +5,17 @@
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copies]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.getElementById(button.dataset.copies).textContent);
-  button.textContent = "Copied";
+  const source = document.getElementById(button.dataset.copies);
+  button.textContent = (await copy(source)) ? "Copied" : "Press Ctrl+C";
 });
+
+// Browsers keep the clipboard from pages that came over plain HTTP from another machine: the text is at least chosen.
+async function copy(source) {
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(source);
+    return document.execCommand("copy");
+  }
+}
