@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 from django.contrib import admin
 from django.db.models import Model as Table
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.test import Client
 
 from accounts import audit
@@ -133,7 +133,10 @@ class Page:
 
 
 _PAGES = {"list": "read", "add": "create", "change": "read", "delete": "delete", "history": "read"}
-OWN_PAGES = {ApiKey: {"revoke": "revoke", "rotate": "rotate"}, SecurityKey: {"revoke": "revoke"}}
+OWN_PAGES: dict[type[Table], dict[str, str]] = {
+    ApiKey: {"revoke": "revoke", "rotate": "rotate"},
+    SecurityKey: {"revoke": "revoke"},
+}
 
 
 def pages() -> Iterator[Page]:
@@ -178,7 +181,7 @@ def sampled(page: Page, tenant: Tenant) -> Table:
         return SAMPLES[page.table](tenant)
 
 
-def granted(answer: HttpResponse) -> bool:
+def granted(answer: HttpResponseBase) -> bool:
     return answer.status_code in (200, 302)
 
 
