@@ -13,7 +13,6 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import TabularInline
@@ -27,8 +26,6 @@ from accounts.panel import AuditedAdmin, OperatorsAlone, RowForm, TenantFilter, 
 from accounts.permissions import Role, outranks
 from accounts.site import actor_of
 from accounts.tenancy import operator_scope
-
-admin.site.unregister(Group)  # the permission table decides what anybody may
 
 
 @admin.register(User)
@@ -126,7 +123,7 @@ class MembershipAdmin(AuditedAdmin):
 
     resource = "members"
     form = MemberForm
-    list_display = ("user", "email", "tenant", "role", "created_at")
+    list_display = ("whose", "email", "tenant", "role", "created_at")
     list_filter = (TenantFilter, "role")
     search_fields = ("user__username", "user__email", "tenant__slug")
     autocomplete_fields = ("tenant",)
@@ -135,11 +132,11 @@ class MembershipAdmin(AuditedAdmin):
         return super().get_queryset(request).select_related("user", "tenant").defer("user__password")
 
     def get_fieldsets(self, request: HttpRequest, obj: Membership | None = None) -> Any:
-        fields = ("tenant", "email", "role") if obj is None else ("tenant", "user", "role", "created_at")
+        fields = ("tenant", "email", "role") if obj is None else ("tenant", "whose", "role", "created_at")
         return [(None, {"fields": self.shown_to(request, fields)})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> Sequence[str]:
-        return () if obj is None else ("tenant", "user", "created_at")
+        return () if obj is None else ("tenant", "whose", "created_at")
 
     def check_row(self, actor: Actor, action: str, row: Membership) -> None:
         if action == "update":
@@ -151,6 +148,10 @@ class MembershipAdmin(AuditedAdmin):
         if not change:
             obj.user = rights.user_of_address(form.cleaned_data["email"])
         super().save_model(request, obj, form, change)
+
+    @admin.display(description="user", ordering="user__username")
+    def whose(self, membership: Membership) -> str:
+        return membership.user.username
 
     @admin.display(description="e-mail address", ordering="user__email")
     def email(self, membership: Membership) -> str:

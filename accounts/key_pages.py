@@ -6,7 +6,7 @@ When a key was last used, and what it spent, stands beside it in gateway/admin.p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -23,7 +23,7 @@ from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from accounts import keys, rights
-from accounts.actors import Actor
+from accounts.actors import Actor, called
 from accounts.errors import ApiError
 from accounts.models import ApiKey, Credential, Membership, check_patterns
 from accounts.panel import AuditedAdmin, RowForm, TenantFilter
@@ -204,9 +204,9 @@ class ApiKeyAdmin(CredentialAdmin):
 
     resource = "api-keys"
     form = ApiKeyForm
-    lasting = ("tenant", "user", "name")
-    readonly_fields = (*CredentialAdmin.readonly_fields, "old_until")
-    list_display = ("name", "tenant", "user", "shown", "expires_at", "created_at", "revoked_at")
+    lasting = ("tenant", "whose", "name")
+    readonly_fields = (*CredentialAdmin.readonly_fields, "overlap")
+    list_display = ("name", "tenant", "whose", "shown", "models", "expires_at", "created_at", "revoked_at")
     search_fields = ("name", "tenant__slug", "user__username", "user__email", "prefix")
     autocomplete_fields = ("tenant", "user")
     actions_detail = ("rotate", "revoke_one")
@@ -215,8 +215,25 @@ class ApiKeyAdmin(CredentialAdmin):
         return super().get_queryset(request).select_related("user", "tenant").defer("user__password")
 
     def get_fields(self, request: HttpRequest, obj: Credential | None = None) -> Sequence[str]:
-        asked = ("tenant", "user", "name", "allowed_models", "expires_at", "shown")
-        return self.shown_to(request, asked if obj is None else (*asked, *self.readonly_fields[1:]))
+        if obj is None:
+            return self.shown_to(request, ("tenant", "user", "name", "allowed_models", "expires_at", "shown"))
+        models = "allowed_models" if self.has_change_permission(request, obj) else "models"
+        return self.shown_to(request, (*self.lasting, models, "expires_at", *self.readonly_fields))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Credential | None = None) -> Sequence[str]:
+        return (*super().get_readonly_fields(request, obj), "models")
+
+    @admin.display(description="user", ordering="user__username")
+    def whose(self, key: ApiKey) -> str:
+        return called(key.user)
+
+    @admin.display(description="models")
+    def models(self, key: ApiKey) -> str:
+        return ", ".join(key.allowed_models) or "every model"
+
+    @admin.display(description="the secret before it works until")
+    def overlap(self, key: ApiKey) -> datetime | None:
+        return key.old_until if key.old_until and key.old_until > timezone.now() else None
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         given: dict[str, Any] = super().get_changeform_initial_data(request)

@@ -27,14 +27,27 @@ class ScopedAdmin(AuditedAdmin):
 class LimitAdmin(ScopedAdmin):
     resource = "limits"
     list_filter = (TenantFilter, "scope")
-    list_display = (
-        *("__str__", "tenant", "requests_per_second", "requests_per_minute"),
-        *("tokens_per_minute", "concurrent", "when_exceeded", "queue_seconds"),
-    )
+    list_display = ("__str__", "tenant", "allows", "exceeded")
     fields = (
         *("tenant", "scope", "name", "requests_per_second", "requests_per_minute"),
         *("tokens_per_minute", "concurrent", "when_exceeded", "queue_seconds"),
     )
+
+    @admin.display(description="allows")
+    def allows(self, limit: Limit) -> str:
+        told = (
+            (limit.requests_per_second, "requests per second"),
+            (limit.requests_per_minute, "requests per minute"),
+            (limit.tokens_per_minute, "tokens per minute"),
+            (limit.concurrent, "calls at once"),
+        )
+        return ", ".join(f"{number:,} {what}" for number, what in told if number is not None)
+
+    @admin.display(description="when exceeded")
+    def exceeded(self, limit: Limit) -> str:
+        if limit.when_exceeded == Limit.WhenExceeded.REJECT:
+            return "refused"
+        return f"queues, {limit.queue_seconds} s at most"
 
 
 class BudgetForm(RowForm):

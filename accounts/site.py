@@ -90,6 +90,12 @@ class Panel(UnfoldAdminSite):
     login_form = SignIn
     index_template = "admin/panel.html"
 
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Puts up pages of the shape of accounts/panel.py, and no others: those that libraries bring know
+        neither tenants nor the permission table."""
+        if hasattr(admin_class, "resource"):
+            super().register(model_or_iterable, admin_class, **options)
+
     def has_permission(self, request: HttpRequest) -> bool:
         return is_known(request)
 

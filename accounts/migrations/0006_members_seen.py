@@ -17,4 +17,6 @@ class Migration(migrations.Migration):
             *("last_login", "date_joined"),
         ),
         TenantGrant("django_content_type", "SELECT"),
+        migrations.AlterModelOptions(name="apikey", options={"verbose_name": "API key"}),
+        migrations.AlterModelOptions(name="membership", options={"verbose_name": "member"}),
     ]
