@@ -12,6 +12,8 @@ from accounts.models import ApiKey, Membership, User
 from accounts.permissions import Role
 from accounts.tenancy import operator_scope, tenant_scope
 
+CHOSEN = "tenant_id"  # in a session: the tenant that a member of several acts in
+
 
 class NotManaging(Exception):
     """The credential is good, and nobody manages anything by it: it is no user's, no member's, or the
@@ -70,17 +72,21 @@ def _is_playgrounds(key_id: uuid.UUID) -> bool:
     return ApiKey.objects.filter(id=key_id, playground=True).exists()
 
 
+def memberships_of(user: User) -> list[Membership]:
+    """In tenants that are active, those of longest standing first."""
+    with operator_scope():
+        found = Membership.objects.select_related("tenant").filter(user=user, tenant__active=True)
+        return list(found.order_by("id"))
+
+
 def actor_of_user(user: User, tenant: str) -> Actor:
     """Somebody who signed in. `tenant` is the slug or id that they name, or "".
 
     Raises NotManaging, TenantWanted, NoSuchTenant.
     """
-    with operator_scope():
-        found = Membership.objects.select_related("tenant").filter(user=user, tenant__active=True)
-        memberships = list(found.order_by("id"))
+    memberships = memberships_of(user)
     if user.is_superuser:
-        home_id = memberships[0].tenant_id if memberships else None
-        return Actor(user.pk, called(user), Role.OPERATOR, home_id)
+        return _operator(user, memberships)
     if not memberships:
         raise NotManaging
     if tenant:
@@ -90,6 +96,23 @@ def actor_of_user(user: User, tenant: str) -> Actor:
     if len(memberships) > 1:
         raise TenantWanted
     return Actor(user.pk, called(user), Role(memberships[0].role), memberships[0].tenant_id)
+
+
+def actor_of_session(user: User, chosen: str | None) -> Actor | None:
+    """Somebody who looks at pages: in the tenant whose id their session has (`CHOSEN`), else in their first.
+    None for nobody's member."""
+    memberships = memberships_of(user)
+    if user.is_superuser:
+        return _operator(user, memberships)
+    if not memberships:
+        return None
+    meant = next((each for each in memberships if str(each.tenant_id) == chosen), memberships[0])
+    return Actor(user.pk, called(user), Role(meant.role), meant.tenant_id)
+
+
+def _operator(user: User, memberships: list[Membership]) -> Actor:
+    home_id = memberships[0].tenant_id if memberships else None
+    return Actor(user.pk, called(user), Role.OPERATOR, home_id)
 
 
 def called(user: User) -> str:

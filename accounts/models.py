@@ -158,6 +158,7 @@ class Membership(Owned):
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
 
     class Meta:
+        verbose_name = "member"
         constraints = (models.UniqueConstraint(fields=["tenant", "user"], name="one_membership"),)
 
     def __str__(self) -> str:
@@ -209,6 +210,7 @@ class ApiKey(Credential):
     )
 
     class Meta:
+        verbose_name = "API key"
         constraints = (
             models.UniqueConstraint(fields=["tenant", "name"], name="one_api_key_name"),
             models.UniqueConstraint(

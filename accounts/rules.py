@@ -67,19 +67,19 @@ def load_rules() -> dict[uuid.UUID, TenantRules]:
     with operator_scope():
         limits = list(Limit.objects.order_by("scope", "name"))
         budgets = list(Budget.objects.select_related("tenant").order_by("scope", "name", "period"))
-        subjects = _Subjects([*limits, *budgets])
+        subjects = Subjects([*limits, *budgets])
     found: dict[uuid.UUID, tuple[list[LimitRule], list[BudgetRule]]] = {}
     for limit in limits:
         of_limits, _ = found.setdefault(limit.tenant_id, ([], []))
-        of_limits += [_limit_rule(limit, subject_id) for subject_id in subjects.of(limit)]
+        of_limits += [limit_rule(limit, subject_id) for subject_id in subjects.of(limit)]
     for budget in budgets:
         _, of_budgets = found.setdefault(budget.tenant_id, ([], []))
-        of_budgets += [_budget_rule(budget, subject_id) for subject_id in subjects.of(budget)]
+        of_budgets += [budget_rule(budget, subject_id) for subject_id in subjects.of(budget)]
     return {tenant_id: TenantRules(tuple(a), tuple(b)) for tenant_id, (a, b) in found.items() if a or b}
 
 
-class _Subjects:
-    """Whom the names of some rows mean."""
+class Subjects:
+    """Whom the names of some rows mean. Asks the database once for all of them, as operators may."""
 
     def __init__(self, rows: Collection[Limit | Budget]) -> None:
         users = {row.name for row in rows if row.scope == "user" and row.name}
@@ -101,7 +101,8 @@ class _Subjects:
         return [row.name]
 
 
-def _limit_rule(row: Limit, subject_id: SubjectId | None) -> LimitRule:
+def limit_rule(row: Limit, subject_id: SubjectId | None) -> LimitRule:
+    """What a row comes to, for one subject or for each."""
     return LimitRule(
         id=row.id,
         scope=row.scope,
@@ -114,7 +115,8 @@ def _limit_rule(row: Limit, subject_id: SubjectId | None) -> LimitRule:
     )
 
 
-def _budget_rule(row: Budget, subject_id: SubjectId | None) -> BudgetRule:
+def budget_rule(row: Budget, subject_id: SubjectId | None) -> BudgetRule:
+    """As `limit_rule`; the row comes with its tenant."""
     return BudgetRule(
         id=row.id,
         scope=row.scope,

@@ -10,14 +10,13 @@ plain transactions, and `.of(tenant)` alone keeps tenants apart.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
-from django.http import HttpRequest, HttpResponse
 
 TENANT_ROLE = "tollgate_tenant"
 OPERATOR_SQL = "SELECT set_config('tollgate.scope', 'operator', true);"
@@ -76,22 +75,6 @@ def _one_row(cursor: Any, sql: str, values: list[str]) -> tuple[str | None, ...]
     cursor.execute(sql, values)
     row: tuple[str | None, ...] = cursor.fetchone()
     return row
-
-
-class OperatorScopeMiddleware:
-    """Lets superusers see every tenant in the Django admin. A request there is one transaction."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not request.path_info.startswith("/admin/") or not request.user.is_superuser:
-            return self._get_response(request)
-        with operator_scope():
-            response = self._get_response(request)
-            if response.status_code >= 500:  # by now the exception is a page
-                transaction.set_rollback(True)
-            return response
 
 
 class PostgresOperation(Operation):
@@ -212,6 +195,37 @@ class RowSecurity(PostgresOperation):
 
     def describe(self) -> str:
         return f"Divide {self.table} among tenants by {self.column}"
+
+
+class MembersAlone(PostgresOperation):
+    """Shows tenants those users who are members of theirs, and of these no column but the ones named.
+
+    Which memberships there are, the row security of their own table says. Others than tenants see all users.
+    """
+
+    def __init__(self, *columns: str) -> None:
+        self.columns = ", ".join(f'"{column}"' for column in columns)
+
+    def forwards(self) -> list[str]:
+        other = f"(current_user <> '{TENANT_ROLE}')"
+        member = "id IN (SELECT user_id FROM accounts_membership)"
+        return [
+            "ALTER TABLE accounts_user ENABLE ROW LEVEL SECURITY",
+            f"CREATE POLICY others ON accounts_user USING {other} WITH CHECK {other}",
+            f"CREATE POLICY tenant ON accounts_user FOR SELECT TO {TENANT_ROLE} USING ({member})",
+            f"GRANT SELECT ({self.columns}) ON accounts_user TO {TENANT_ROLE}",
+        ]
+
+    def backwards(self) -> list[str]:
+        return [
+            f"REVOKE ALL ON accounts_user FROM {TENANT_ROLE}",
+            "DROP POLICY tenant ON accounts_user",
+            "DROP POLICY others ON accounts_user",
+            "ALTER TABLE accounts_user DISABLE ROW LEVEL SECURITY",
+        ]
+
+    def describe(self) -> str:
+        return "Show tenants their own members"
 
 
 class AppendOnly(PostgresOperation):

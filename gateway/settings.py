@@ -119,7 +119,8 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # the admin's theme, whose templates go before Django's
+    "accounts.apps.PanelConfig",  # Django's admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -133,7 +134,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "accounts",
+    "accounts.apps.AccountsConfig",
     "threads",
     "proxy",
     "gateway",
@@ -154,7 +155,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "gateway.sign_in.requirement.SecondFactorMiddleware",
-    "accounts.tenancy.OperatorScopeMiddleware",
+    "accounts.site.ActorMiddleware",
 ]
 
 TEMPLATES = [
@@ -209,6 +210,33 @@ MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_TOLERANCE = 1
 SOCIALACCOUNT_ADAPTER = "gateway.sign_in.single_sign_on.SingleSignOn"
+
+# The look of the admin. Its menu is in gateway/layout.py.
+UNFOLD = {
+    "SITE_TITLE": "Tollgate",
+    "SITE_HEADER": "Tollgate",
+    "SITE_SUBHEADER": "gateway.layout.whereabouts",
+    "SITE_SYMBOL": "toll",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}gateway/icon.svg"}],
+    "STYLES": [f"{STATIC_URL}gateway/admin.css"],
+    "SCRIPTS": [f"{STATIC_URL}gateway/admin.js"],
+    "SIDEBAR": {"navigation": "gateway.layout.admin_menu"},
+    "COLORS": {
+        "primary": {  # around the accents of gateway/tollgate.css, light and dark
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#8ab4ff",
+            "500": "#5b93ff",
+            "600": "#1d4ed8",
+            "700": "#1e40af",
+            "800": "#1e3a8a",
+            "900": "#172e6e",
+            "950": "#0f1d47",
+        }
+    },
+}
 
 # The management API. What each endpoint takes and shows is in the `api` of each app.
 REST_FRAMEWORK = {

@@ -6,17 +6,20 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Model as Table
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from unfold.admin import TabularInline
 
-from accounts.admin import AuditedAdmin, DollarsField, RecentPaginator
 from accounts.models import Tenant
 from accounts.money import dollars
+from accounts.panel import AuditedAdmin, DollarsField, RowForm, TenantFilter, WatchedAdmin
+from accounts.permissions import Reach, reach
+from accounts.site import actor_of
 from proxy.addresses import (
     InvalidAddress,
     NotSendable,
@@ -44,7 +47,7 @@ def _removal(what: str) -> forms.BooleanField:
     return forms.BooleanField(required=False, help_text=f"Call this upstream without {what}.")
 
 
-class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
+class UpstreamForm(RowForm):
     """Its secrets can be set and taken away, and are never shown again."""
 
     api_key = _secret("Sent as a bearer.", forms.PasswordInput)
@@ -56,7 +59,7 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Upstream
-        fields = "__all__"  # noqa: DJ007  # the sealed key is not editable, so it is not among them
+        fields = "__all__"  # the sealed key is not editable, so it is not among them
 
     def clean_base_url(self) -> str:
         text = str(self.cleaned_data["base_url"])
@@ -113,6 +116,7 @@ class UpstreamForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Upstream)
 class UpstreamAdmin(AuditedAdmin):
     resource = "upstreams"
+    common = True
     form = UpstreamForm
     list_display = ("name", "dialect", "base_url", "tenant", "has_key", "enabled")
     list_filter = ("dialect", "enabled")
@@ -131,7 +135,7 @@ class UpstreamAdmin(AuditedAdmin):
         super().save_model(request, obj, form, change)
 
 
-class RouteInline(admin.TabularInline):  # type: ignore[type-arg]
+class RouteInline(TabularInline):
     model = Route
     extra = 1
 
@@ -139,9 +143,23 @@ class RouteInline(admin.TabularInline):  # type: ignore[type-arg]
 @admin.register(Model)
 class ModelAdmin(AuditedAdmin):
     resource = "models"
+    common = True
     inlines = (RouteInline,)
     list_display = ("name", "goes_to")
     search_fields = ("name",)
+
+    def of(self, rows: QuerySet[Model], tenant_id: UUID) -> QuerySet[Model]:
+        return cast(Any, rows).of(tenant_id)  # type: ignore[no-any-return]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A model is never altered, and the page has its routes."""
+        return reach(actor_of(request).role, "routes", "update") is not Reach.NONE
+
+    def get_inlines(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return super().get_inlines(request, obj) if self.has_change_permission(request) else ()
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return super().get_list_display(request) if self.has_change_permission(request) else ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         return super().get_queryset(request).prefetch_related("routes__upstream")
@@ -151,7 +169,7 @@ class ModelAdmin(AuditedAdmin):
         return ", ".join(route.upstream.name for route in model.routes.all())
 
 
-class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
+class PriceForm(RowForm):
     input_nano_usd_per_million = DollarsField(label="$ per million input tokens", required=False)
     cached_input_nano_usd_per_million = DollarsField(
         label="$ per million cached input tokens", required=False
@@ -180,6 +198,7 @@ class PriceAdmin(AuditedAdmin):
     """A price is added, never altered: calls were counted by it."""
 
     resource = "prices"
+    common = True
     form = PriceForm
     list_display = ("model_name", "source", "effective_at", "input", "cached_input", "output", "minute")
     list_filter = ("source",)
@@ -206,45 +225,35 @@ class PriceAdmin(AuditedAdmin):
         return _dollars(price.nano_usd_per_minute)
 
 
-class CallAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class CallAdmin(WatchedAdmin):
     """Looks, and changes nothing."""
 
-    ordering = ("-id",)  # by time: the identifiers are UUIDv7
-    paginator = RecentPaginator
-    show_full_result_count = False
+    list_filter: tuple[Any, ...] = (TenantFilter,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         slug = Tenant.objects.filter(id=OuterRef("tenant_id")).values("slug")[:1]
-        calls: QuerySet[Any] = super().get_queryset(request)
-        named: QuerySet[Any] = calls.annotate(tenant_slug=Subquery(slug))
+        named: QuerySet[Any] = super().get_queryset(request).annotate(tenant_slug=Subquery(slug))
         return named
 
     @admin.display(description="tenant")
     def tenant(self, call: Any) -> str:
         return str(call.tenant_slug or call.tenant_id)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Table | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Table | None = None) -> bool:
-        return False
-
 
 @admin.register(OpenCall)
 class OpenCallAdmin(CallAdmin):
+    resource = "open-calls"
     list_display = ("id", "started_at", "tenant", "endpoint", "model", "stream")
 
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(CallAdmin):
+    resource = "usage"
     list_display = (
         *("ended_at", "tenant", "endpoint", "model", "upstream", "status", "status_code"),
         *("input_tokens", "output_tokens", "cost", "estimated"),
     )
-    list_filter = ("status", "estimated", "stream")
+    list_filter = (TenantFilter, "status", "estimated", "stream")
 
     @admin.display(description="cost")
     def cost(self, record: UsageRecord) -> str:

@@ -18,6 +18,7 @@ from accounts import changes, database
 from accounts.errors import ApiError
 from accounts.ids import uuid7
 from accounts.keys import KeyCache
+from accounts.limits import Demands, LimiterUnavailable, State
 from accounts.redis_limits import RedisLimiter
 from proxy import background_turn, chat_turn, compact_turn, errors, response_turn
 from proxy.background import Runner
@@ -88,6 +89,7 @@ STORED = Paths(
 MODELS = "/models"
 # How long a stop waits for calls that were told to end.
 SETTLE_SECONDS = 5.0
+STATES_SECONDS = 0.5
 LIMITS = "/limits"
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,7 @@ class Plane:
     heartbeat: Heartbeat
     runner: Runner
     tasks: list[asyncio.Task[None]]
+    loop: asyncio.AbstractEventLoop | None = None  # while it runs
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -133,6 +136,18 @@ class Plane:
         await self.heartbeat.begin()
         jobs = {"heartbeat": self.heartbeat.run(), "leases": limiting.keep()}
         self.tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        self.loop = asyncio.get_running_loop()
+
+    def states(self, demands: Demands) -> list[State] | None:
+        """How limits stand, for whoever asks on a thread that is not the loop's. None: nobody can tell."""
+        if self.loop is None:
+            return None
+        asked = asyncio.run_coroutine_threadsafe(self.relay.limits.states(demands), self.loop)
+        try:
+            return asked.result(STATES_SECONDS)
+        except (TimeoutError, LimiterUnavailable):
+            asked.cancel()
+            return None
 
     def wake(self) -> None:
         """A response waits to be made."""
@@ -142,6 +157,7 @@ class Plane:
     async def stop(self) -> None:
         """Lets calls that were told to end be settled, and writes what is pending; from here on this worker
         has nothing open."""
+        self.loop = None
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.relay.running.ended()

@@ -131,7 +131,7 @@ def _plan(rules: TenantRules, subjects: dict[str, SubjectId | None], now: float)
     for rule in rules.limits:
         subject = subjects[rule.scope]
         if _applies(rule, subject):
-            for each in _demands(rule, f"{rule.id.hex}:{subject}"):
+            for each in demands_of(rule, subject):
                 asked[each.counts].append(each)
     budgets = tuple(rule for rule in rules.budgets if _applies(rule, subjects[rule.scope]))
     windows = [rule.window(datetime.fromtimestamp(now, UTC)) for rule in budgets]
@@ -161,7 +161,9 @@ def _applies(rule: LimitRule | BudgetRule, subject: SubjectId | None) -> bool:
     return subject is not None and rule.subject_id in (None, subject)
 
 
-def _demands(rule: LimitRule, where: str) -> Iterator[Asked]:
+def demands_of(rule: LimitRule, subject: SubjectId | None) -> Iterator[Asked]:
+    """What a limit demands for one subject: a key, a user, …"""
+    where = f"{rule.id.hex}:{subject}"
     requests = [(rule.requests_per_second, 1), (rule.requests_per_minute, 60)]
     rates = [("requests", limit, period) for limit, period in requests if limit is not None]
     if rule.tokens_per_minute is not None:

@@ -26,6 +26,7 @@ from accounts.keys import Caller
 from accounts.limits import (
     Amounts,
     Bucket,
+    Demands,
     Grant,
     HoldState,
     Limiter,
@@ -162,13 +163,17 @@ class Limits:
         rules = (await self.rules.get()).get(caller.tenant_id, _NO_RULES)
         plan = Plans(rules).of(caller, client_ip, call.model, time.time())
         try:
-            states = await (self._shared or self._own).explain(plan.demands)
+            states = await self.states(plan.demands)
         except LimiterUnavailable:
             raise BudgetUnavailable from None
         spent = await database.run(_read_spent, plan.charges) if plan.charges else []
         told = [state for state in states[len(plan.asked) :] if isinstance(state, HoldState)]
         known = tuple(replace(state, spent=amount) for state, amount in zip(told, spent, strict=True))
         return Explained(plan.asked, states[: len(plan.asked)], plan.budgets, known)
+
+    async def states(self, demands: Demands) -> list[State]:
+        """How each of `demands.all()` stands, taking nothing. Raises LimiterUnavailable."""
+        return await (self._shared or self._own).explain(demands)
 
     async def close(self) -> None:
         """Lets Redis go."""

@@ -14,7 +14,7 @@ from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
 
-from accounts.changes import AnnouncedModel
+from accounts.changes import AnnouncedModel, AnnouncedQuerySet
 from accounts.ids import uuid7
 from accounts.models import Tenant
 from proxy.reasoning import EFFORTS
@@ -74,6 +74,16 @@ class Upstream(AnnouncedModel):
         return self.name
 
 
+class ModelQuerySet(AnnouncedQuerySet["Model"]):
+    """Models, which are no tenant's; but some lead nowhere for one."""
+
+    def of(self, tenant: Tenant | uuid.UUID) -> ModelQuerySet:
+        """Those that lead somewhere for this tenant."""
+        theirs = models.Q(upstream__tenant=None) | models.Q(upstream__tenant=tenant)
+        routes = Route.objects.filter(theirs, model=models.OuterRef("pk"), upstream__enabled=True)
+        return self.filter(models.Exists(routes))
+
+
 class Model(AnnouncedModel):
     """A name that callers ask for; `*` in it stands for any characters."""
 
@@ -86,6 +96,8 @@ class Model(AnnouncedModel):
         help_text="Where a caller names none. A model that has one is treated as gpt-oss is.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects: ClassVar[models.Manager[Any]] = ModelQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name

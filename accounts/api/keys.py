@@ -16,17 +16,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from accounts import keys
-from accounts.actors import names_of, role_of
+from accounts import keys, rights
+from accounts.actors import names_of
 from accounts.api.fields import Asked, Body, TenantField, UserNameField, Written, user_ids
 from accounts.api.resource import Altered, Made, given
 from accounts.api.schema import Nothing
 from accounts.errors import ApiError
 from accounts.models import ApiKey, Credential, Membership, SecurityKey, Tenant, User, check_patterns
-from accounts.permissions import outranks
+from accounts.rights import NO_MEMBER
 from accounts.tenancy import operator_scope
 
-NO_MEMBER = "The tenant has no such member."
 LONGEST_OVERLAP_SECONDS = 30 * 24 * 3600
 
 Key = TypeVar("Key", bound=Credential)
@@ -218,7 +217,7 @@ class ApiKeys(Keys, Altered):
         return {"names": names_of(user_ids(rows))}
 
     def make_key(self, values: dict[str, Any]) -> tuple[Credential, str]:
-        user = self._owner(values["tenant"], values["user_id"])
+        user = rights.key_owner(self.actor, values["tenant"].id, values["user_id"])
         return keys.make_api_key(
             values["tenant"],
             user,
@@ -226,17 +225,6 @@ class ApiKeys(Keys, Altered):
             allowed_models=values.get("allowed_models", ()),
             expires_at=values.get("expires_at"),
         )
-
-    def _owner(self, tenant: Tenant, user_id: int) -> User:
-        """Raises ApiError for somebody whose rights are not the actor's to give."""
-        with operator_scope():
-            user: User = User.objects.get(id=user_id)
-        role = role_of(user, tenant.id)
-        if role is None:
-            raise ApiError(400, f"user: {NO_MEMBER}", param="user")
-        if not outranks(self.actor.role, role):
-            raise ApiError(403, "You may not make a key for somebody who may do more than you.")
-        return user
 
     @extend_schema(request=Rotation)
     @action(detail=True, methods=["post"])
@@ -248,7 +236,7 @@ class ApiKeys(Keys, Altered):
             raise ApiError(409, "The key is revoked. Make another.")
         if key.playground:
             raise ApiError(409, "The playground makes this key anew by itself.")
-        self._owner(key.tenant, key.user_id)
+        rights.key_owner(self.actor, key.tenant_id, key.user_id)
         secret = keys.rotate(key, timedelta(seconds=asked["overlap_seconds"]))
         self.note("rotate", key, ("secret",))
         return self.answer(key, secret, status=200)

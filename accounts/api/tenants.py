@@ -9,19 +9,14 @@ from uuid import UUID
 from django.core.validators import validate_email
 from django.db.models import QuerySet
 from rest_framework import serializers
-from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.exceptions import ValidationError
 from rest_framework.serializers import BaseSerializer
 
+from accounts import rights
 from accounts.actors import names_of
 from accounts.api.fields import Asked, TenantField, UserNameField, Written, user_ids
 from accounts.api.resource import Altered, Made, Removed
-from accounts.errors import ApiError
-from accounts.models import Membership, Tenant, User
-from accounts.permissions import Role, outranks
-from accounts.tenancy import operator_scope
-
-# What only those who run the gateway decide: names are theirs to give out, an open door is theirs to open.
-_OPERATORS_ALONE = frozenset({"slug", "public", "active"})
+from accounts.models import Membership, Tenant
 
 
 class TenantBody(Written[Tenant]):
@@ -64,8 +59,7 @@ class Tenants(Made, Altered, Removed):
         return cast(UUID, row.id)
 
     def check_alteration(self, row: Any, values: dict[str, Any]) -> None:
-        if self.actor.role is not Role.OPERATOR and (kept := sorted(_OPERATORS_ALONE & values.keys())):
-            raise ApiError(403, f"Only operators change {', '.join(kept)}.", param=kept[0])
+        rights.check_tenant_change(self.actor, values)
 
 
 class EmailField(UserNameField):
@@ -95,19 +89,8 @@ class MemberBody(Written[Membership]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if self.instance is None:
-            attrs["user_id"] = _user(attrs["user_id"]).pk
+            attrs["user_id"] = rights.user_of_address(attrs["user_id"]).pk
         return super().validate(attrs)
-
-
-def _user(email: str) -> User:
-    """Whoever has that address; one who is new gets no password, so that they cannot sign in with one."""
-    with operator_scope():
-        found = User.objects.named([email]).get(email)
-        if found is None:
-            found = User(username=email, email=email)
-            found.set_unusable_password()
-            found.save()
-    return found
 
 
 class MembersAsked(Asked):
@@ -132,26 +115,11 @@ class Members(Made, Altered, Removed):
         return f"{names_of({row.user_id}).get(row.user_id, '')} ({row.role})"
 
     def make(self, serializer: BaseSerializer[Any]) -> Any:
-        self._check_rank(serializer.validated_data.get("role", Membership.Role.MEMBER))
+        rights.check_role(self.actor, serializer.validated_data.get("role", Membership.Role.MEMBER))
         return super().make(serializer)
 
     def check_alteration(self, row: Any, values: dict[str, Any]) -> None:
-        self._check_rank(row.role)
-        self._check_rank(values.get("role", row.role))
-        if values.get("role", Membership.Role.OWNER) != Membership.Role.OWNER:
-            self._check_owner_stays(row)
+        rights.check_role_change(self.actor, row, values.get("role", row.role))
 
     def check_removal(self, row: Any) -> None:
-        self._check_rank(row.role)
-        self._check_owner_stays(row)
-
-    def _check_rank(self, role: str) -> None:
-        if not outranks(self.actor.role, Role(role)):
-            raise PermissionDenied(f"Only an owner gives or takes the role {role}.")
-
-    def _check_owner_stays(self, row: Membership) -> None:
-        if self.actor.role is Role.OPERATOR:
-            return
-        owners = Membership.objects.of(row.tenant_id).filter(role=Membership.Role.OWNER)
-        if row.role == Membership.Role.OWNER and not owners.exclude(id=row.id).exists():
-            raise ApiError(409, "The tenant's last owner stays one. Make another first.")
+        rights.check_removal(self.actor, row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -87,11 +87,6 @@ class Models(NoTenantsOwn, Removed):
 
     def rows(self) -> QuerySet[Any]:
         return Model.objects.prefetch_related("routes__upstream", "routes__model")
-
-    def of(self, rows: QuerySet[Any], tenant_id: UUID) -> QuerySet[Any]:
-        theirs = Q(upstream__tenant=None) | Q(upstream__tenant=tenant_id)
-        routes = Route.objects.filter(theirs, model=OuterRef("pk"), upstream__enabled=True)
-        return rows.filter(Exists(routes))
 
 
 class PriceBody(Written[Price]):

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts import keys
-from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Tenant, User
+from accounts.models import ApiKey, AuditEntry, Budget, Limit, Membership, SecurityKey, Tenant, User
 from accounts.tenancy import operator_scope
 
 SECRET = re.compile("sk-[0-9A-Za-z]{58}")
@@ -37,7 +37,7 @@ def text(client: Client, address: str) -> str:
 
 def make_api_key(client: Client, tenant: Tenant, user: User) -> str:
     """The page that an operator sees who has just made one."""
-    values = {"tenant": str(tenant.id), "user": user.id, "name": "ci", "allowed_models": '["gpt-*"]'}
+    values = {"tenant": str(tenant.id), "user": user.id, "name": "ci", "allowed_models": "gpt-*"}
     response = client.post(url("apikey", "add"), values, follow=True)
     assert response.status_code == 200
     return html.unescape(response.content.decode())
@@ -110,7 +110,7 @@ def test_it_changes_what_a_key_may_do_and_not_whose_it_is(
 ) -> None:
     with operator_scope():
         key, _ = keys.make_api_key(acme, alice, "ci")
-    values = {"tenant": str(globex.id), "user": charlie.id, "name": "other", "allowed_models": '["o3"]'}
+    values = {"tenant": str(globex.id), "user": charlie.id, "name": "other", "allowed_models": "o3"}
     assert operator.post(url("apikey", "change", key.id), values).status_code == 302
     with operator_scope():
         after = ApiKey.objects.get()
@@ -198,7 +198,7 @@ def test_it_finds_what_is_acmes(
             Budget.objects.create(tenant=tenant, scope="key", amount_nano_usd=1, period="day")
     page = text(operator, url(table, "changelist") + "?q=acme")
     assert "1 result" in page
-    assert "globex" not in page
+    assert "globex" not in page[page.index('id="result_list"') : page.index("</table>")]
 
 
 LIMIT = {"scope": "key", "name": "", "when_exceeded": "reject", "queue_seconds": "30"}
@@ -283,4 +283,6 @@ def test_it_notes_as_altered_only_what_is(operator: Client, acme: Tenant) -> Non
     with operator_scope():
         row = Budget.objects.create(tenant=acme, scope="tenant", amount_nano_usd=25_500_000_000, period="day")
     operator.post(url("budget", "change", row.id), {"amount_nano_usd": "25.50", "allow_unpriced": "on"})
-    assert [entry.get_change_message() for entry in LogEntry.objects.all()] == ["Changed Allow unpriced."]
+    with operator_scope():
+        assert [entry.fields for entry in AuditEntry.objects.all()] == [["allow_unpriced"]]
+    assert not LogEntry.objects.exists()

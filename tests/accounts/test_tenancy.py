@@ -11,13 +11,11 @@ from uuid import UUID
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import Error, ProgrammingError, connection, transaction
-from django.http import HttpRequest, HttpResponse
-from django.test import Client, RequestFactory
 
 from accounts import keys
 from accounts.ids import uuid7
 from accounts.models import ApiKey, Budget, Limit, Membership, SecurityKey, Spend, Tenant, User
-from accounts.tenancy import OperatorScopeMiddleware, operator_scope, tenant_scope
+from accounts.tenancy import operator_scope, tenant_scope
 from accounts.windows import EVER
 
 TABLES = (
@@ -154,6 +152,21 @@ def test_it_keeps_a_tenant_from_tables_that_are_nobodys(rows: None, acme: Tenant
 
 
 @pytest.mark.postgres
+def test_it_shows_a_tenant_who_its_members_are_and_no_password(
+    rows: None, acme: Tenant, globex: Tenant
+) -> None:
+    with tenant_scope(acme.id):
+        assert set(query("SELECT username FROM accounts_user")) == {("alice",), ("bob",)}
+        with refused(), transaction.atomic():
+            query("SELECT password FROM accounts_user")
+        with refused(), transaction.atomic():
+            execute("UPDATE accounts_user SET is_superuser = true")
+    with tenant_scope(globex.id):
+        assert query("SELECT username FROM accounts_user") == [("charlie",)]
+    assert len(query("SELECT password FROM accounts_user")) == 3
+
+
+@pytest.mark.postgres
 def test_it_lets_a_tenant_write_its_own_rows(rows: None, acme: Tenant, alice: User) -> None:
     with tenant_scope(acme.id):
         key, _ = keys.make_api_key(acme, alice, "second")
@@ -246,47 +259,3 @@ def test_it_reaches_a_tenants_rows_through_of(rows: None, acme: Tenant, globex: 
     with operator_scope():
         assert {key.tenant for key in ApiKey.objects.of(acme)} == {acme}
         assert {key.tenant_id for key in SecurityKey.objects.of(globex.id)} == {globex.id}
-
-
-def test_it_gives_the_admin_of_a_superuser_every_tenant(rows: None, client: Client) -> None:
-    client.force_login(User.objects.create_superuser("root"))
-    page = client.get("/admin/accounts/tenant/").content.decode()
-    assert "acme" in page
-    assert "globex" in page
-
-
-@pytest.mark.parametrize(("status", "kept"), [(302, True), (500, False)])
-def test_it_keeps_the_work_of_an_admin_request_unless_it_failed(
-    acme: Tenant, alice: User, rf: RequestFactory, status: int, kept: bool
-) -> None:
-    def view(request: HttpRequest) -> HttpResponse:
-        keys.make_security_key(acme, "main")
-        return HttpResponse(status=status)
-
-    request = rf.post("/admin/accounts/securitykey/add/")
-    request.user = User(username="root", is_superuser=True)
-    OperatorScopeMiddleware(view)(request)
-    with operator_scope():
-        assert SecurityKey.objects.of(acme).exists() is kept
-
-
-@pytest.mark.postgres
-@pytest.mark.parametrize(("path", "superuser"), [("/", True), ("/admin/", False)])
-def test_it_gives_no_scope_outside_of_the_admin_nor_to_others(
-    rows: None, rf: RequestFactory, path: str, superuser: bool
-) -> None:
-    seen = []
-
-    def view(request: HttpRequest) -> HttpResponse:
-        seen.append(slugs())
-        return HttpResponse()
-
-    request = rf.get(path)
-    request.user = User(username="somebody", is_staff=True, is_superuser=superuser)
-    OperatorScopeMiddleware(view)(request)
-    assert seen == [set()]
-
-
-def test_it_gives_nobody_else_the_admin(rows: None, client: Client, alice: User) -> None:
-    client.force_login(alice)
-    assert client.get("/admin/accounts/tenant/").status_code == 302

@@ -1,0 +1,138 @@
+"""The pages of keys, limits and budgets, with what only higher apps than accounts know of them: how full they
+are, and what a key has used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.views import ChangeList
+
+from accounts.actors import names_of
+from accounts.key_pages import ApiKeyAdmin, CredentialAdmin, SecurityKeyAdmin
+from accounts.limit_pages import BudgetAdmin, LimitAdmin, ScopedAdmin
+from accounts.models import ApiKey, Budget, Credential, Limit, SecurityKey
+from accounts.rules import SubjectId
+from proxy.fullness import Fill, fills, pairs_for, pairs_of
+
+SHOWN = 20
+
+
+def meter(fill: Fill) -> SafeString:
+    """A bar, and its words for those who do not see it."""
+    bar = '<meter class="fill" min="0" max="1" low="0.7" high="0.9" optimum="0" value="{}"></meter> {}'
+    return format_html(bar, f"{min(1.0, max(0.0, fill.share)):.3f}", fill.words)
+
+
+class Measured(ChangeList):
+    """A list of limits or budgets that knows of each how full the fullest of its subjects is."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list: list[Any] = list(self.result_list)
+        fullest: dict[UUID, Fill] = {}
+        for fill in fills(pairs_of(self.result_list)):
+            fullest.setdefault(fill.rule_id, fill)
+        for row in self.result_list:
+            row.fullest = fullest.get(row.id)
+
+
+class MeasuredAdmin(ScopedAdmin):
+    """Limits and budgets, and how full they are."""
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[Measured]:
+        return Measured
+
+    def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
+        name, *others = super().get_list_display(request)
+        return (name, "how_full", *others)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[Any]:
+        shown = [name for name in super().get_fields(request, obj) if name != "subjects"]
+        return shown if obj is None else (*shown, "subjects")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return (*super().get_readonly_fields(request, obj), "subjects")
+
+    @admin.display(description="fullest")
+    def how_full(self, row: Any) -> str:
+        return "–" if row.fullest is None else meter(row.fullest)
+
+    @admin.display(description="how full now")
+    def subjects(self, row: Any) -> str:
+        kept = self.model._default_manager.select_related("tenant").get(pk=row.pk)  # whatever is typed
+        found = fills(pairs_of([kept]))
+        names = named(kept, found[:SHOWN])
+        if not found:
+            return "Nobody is counted, or nobody can tell."
+        return listed((names[fill.subject], fill) for fill in found[:SHOWN])
+
+
+def listed(rows: Iterable[tuple[str, Fill]]) -> SafeString:
+    lines = [(name, meter(fill)) for name, fill in rows]
+    return format_html(
+        '<ul class="fills">{}</ul>', format_html_join("", "<li><b>{}</b> <span>{}</span></li>", lines)
+    )
+
+
+def named(row: Limit | Budget, found: Sequence[Fill]) -> dict[SubjectId, str]:
+    """What people call those who are counted."""
+    subjects = [fill.subject for fill in found]
+    ids = [subject for subject in subjects if isinstance(subject, UUID)]
+    users = names_of({subject for subject in subjects if isinstance(subject, int)})
+    names: dict[object, str] = {row.tenant_id: row.tenant.slug, **dict(users.items())}
+    for table in (ApiKey.objects, SecurityKey.objects):
+        names |= dict(table.of(row.tenant_id).filter(id__in=ids).values_list("id", "name"))
+    return {subject: names.get(subject, str(subject)) for subject in subjects}
+
+
+class KeyPages(CredentialAdmin):
+    """Keys, with the limits and budgets that hold for their calls."""
+
+    def get_fields(self, request: HttpRequest, obj: Credential | None = None) -> Sequence[str]:
+        shown = super().get_fields(request, obj)
+        return shown if obj is None else (*shown, "held_to")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Credential | None = None) -> Sequence[str]:
+        return (*super().get_readonly_fields(request, obj), "held_to")
+
+    @admin.display(description="limits and budgets")
+    def held_to(self, key: Any) -> str:
+        tables: tuple[type[Model], ...] = (Limit, Budget)
+        rows = [
+            row
+            for table in tables
+            for row in table._default_manager.of(key.tenant_id).select_related("tenant")  # type: ignore[attr-defined]
+        ]
+        subjects: dict[str, SubjectId] = {"tenant": key.tenant_id, "key": key.id}
+        if isinstance(key, ApiKey):
+            subjects["user"] = key.user_id
+        names = {row.id: str(row) for row in rows}
+        found = fills(pairs_for(rows, subjects))
+        return listed((names[fill.rule_id], fill) for fill in found) if found else "none"
+
+
+@admin.register(Limit)
+class LimitPages(MeasuredAdmin, LimitAdmin):
+    pass
+
+
+@admin.register(Budget)
+class BudgetPages(MeasuredAdmin, BudgetAdmin):
+    pass
+
+
+@admin.register(ApiKey)
+class ApiKeyPages(KeyPages, ApiKeyAdmin):
+    pass
+
+
+@admin.register(SecurityKey)
+class SecurityKeyPages(KeyPages, SecurityKeyAdmin):
+    pass
