@@ -66,6 +66,8 @@ PERMISSIONS: dict[tuple[str, str], tuple[Reach, ...]] = {
     ("upstreams", "create"): _OPERATED,
     ("upstreams", "update"): _OPERATED,
     ("upstreams", "delete"): _OPERATED,
+    ("upstreams", "test"): _OPERATED,
+    ("upstreams", "discover"): _OPERATED,
     ("models", "read"): _SEEN,
     ("models", "create"): _OPERATED,
     ("models", "delete"): _OPERATED,

@@ -168,6 +168,7 @@ class Worker(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=8, default="web")
     seen_at = models.DateTimeField(db_default=Now())
+    health = models.JSONField(default=dict, help_text="How upstreams do, as it sees it (proxy/health.py).")
 
 
 class CallQuerySet(models.QuerySet[Row]):
