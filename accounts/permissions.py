@@ -70,6 +70,7 @@ PERMISSIONS: dict[tuple[str, str], tuple[Reach, ...]] = {
     ("upstreams", "discover"): _OPERATED,
     ("models", "read"): _SEEN,
     ("models", "create"): _OPERATED,
+    ("models", "update"): _OPERATED,
     ("models", "delete"): _OPERATED,
     ("routes", "read"): _OPERATED,
     ("routes", "create"): _OPERATED,

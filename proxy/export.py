@@ -18,8 +18,8 @@ import msgspec
 
 from accounts.actors import names_of
 from accounts.money import dollars
+from accounts.reading import NoSuchRow, Question
 from proxy.models import UsageRecord
-from proxy.reading import NoSuchRow, Question
 
 AT_ONCE = 500
 COLUMNS = (

@@ -24,11 +24,12 @@ from accounts.audit import What
 from accounts.errors import ApiError
 from accounts.models import User
 from accounts.permissions import Reach
+from accounts.reading import BY_ARRIVAL, NoSuchRow, Question
 from accounts.tenancy import operator_scope
 from proxy import export
 from proxy.export import FORMS
 from proxy.models import OpenCall, UsageRecord
-from proxy.reading import BY_ADMISSION, BY_ARRIVAL, NoSuchRow, Question, between
+from proxy.spans import BY_ADMISSION, between
 
 NOBODY = 0  # whom no row has for its user
 _FILES = {(200, form.content_type): OpenApiTypes.STR for form in FORMS.values()}

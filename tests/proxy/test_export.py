@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from accounts.ids import uuid7
+from accounts.reading import BY_ARRIVAL, Question
 from accounts.tenancy import operator_scope
 from proxy.export import COLUMNS, FORMS, Form, cell, pieces
 from proxy.models import UsageRecord
-from proxy.reading import BY_ARRIVAL, Question
 from tests.managing import Cast, cast, error, key_of, results
 from tests.server import Gateway
 from tests.upstreams.scripted import ScriptedUpstream

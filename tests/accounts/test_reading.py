@@ -11,10 +11,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from accounts import reading
+from accounts.reading import BY_ARRIVAL, NoSuchRow, Question, first_id
 from accounts.tenancy import operator_scope
-from proxy import reading
 from proxy.models import UsageRecord
-from proxy.reading import BY_ADMISSION, BY_ARRIVAL, NoSuchRow, Question, between, first_id
+from proxy.spans import BY_ADMISSION, between
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TENANT, OTHER = uuid4(), uuid4()
