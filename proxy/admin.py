@@ -148,7 +148,7 @@ class UpstreamAdmin(AuditedAdmin):
     list_select_related = ("tenant",)
     search_fields = ("name",)
     readonly_fields = ("kept", "state", "lately", "cooling")
-    change_form_outer_after_template = "admin/upstream_tools.html"
+    change_form_outer_before_template = "admin/upstream_tools.html"
 
     class Media:
         js = (Script("gateway/upstream.js", type="module"),)

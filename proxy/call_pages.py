@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
+from django.utils.text import Truncator
 from unfold.decorators import display
 
 from accounts.actors import names_of
@@ -38,6 +40,7 @@ from proxy.export import FORMS
 from proxy.models import OpenCall, UsageRecord
 from proxy.spans import BY_ADMISSION, between
 
+LONGEST_NAME = 40
 _PREFIXES = ("req_", "resp_", "chatcmpl-")
 _EXPORTED = ("tenant", "model", "status", "user", "api_key", "upstream")
 
@@ -80,9 +83,21 @@ class CallAdmin(WatchedAdmin):
     def key(self, call: Any) -> str:
         return str(call.key_name) or "–"
 
-    @admin.display(description="began")
+    @admin.display(description="began (UTC)")
     def began(self, call: Any) -> str:
-        return f"{call.started_at:%Y-%m-%d %H:%M:%S}"
+        return moment(call.started_at)
+
+    @admin.display(description="model")
+    def asked_for(self, call: Any) -> str:
+        """Cut, for callers write it."""
+        return format_html('<bdi title="{}">{}</bdi>', call.model, Truncator(call.model).chars(LONGEST_NAME))
+
+
+def moment(at: datetime) -> str:
+    """To the second, on one line."""
+    return format_html(
+        '<time class="whitespace-nowrap" datetime="{}">{:%Y-%m-%d %H:%M:%S}</time>', at.isoformat(), at
+    )
 
 
 def _named(table: Any, ids: set[UUID | None]) -> dict[UUID, str]:
@@ -93,7 +108,7 @@ class OpenCallAdmin(CallAdmin):
     """Calls that are made right now."""
 
     resource = "open-calls"
-    list_display = ("began", "tenant", "user", "endpoint", "model", "stream", "lasting")
+    list_display = ("began", "tenant", "user", "endpoint", "asked_for", "stream", "lasting")
     fields = (
         *("id", "began", "lasting", "tenant", "user", "key", "endpoint", "model", "stream"),
         *("input_tokens_estimate", "worker_id"),
@@ -119,13 +134,15 @@ class UsageAdmin(CallAdmin):
 
     resource = "usage"
     change_list_template = "admin/usage.html"
-    list_display = (*("began", "tenant", "user", "model", "upstream", "ended", "tokens", "cost", "duration"),)
+    list_display = (
+        *("began", "tenant", "user", "asked_for", "upstream", "ended", "tokens", "cost", "duration"),
+    )
     list_filter = (TenantFilter, TimeFilter, StatusFilter, ModelFilter, UpstreamFilter, UserFilter, KeyFilter)
     findable = TimeFilter.names
     search_fields = ("id",)
     search_help_text = "A request's id, or how a model's name or an error's code begins"
     fieldsets = (
-        (None, {"fields": ("id", "endpoint", "model", "stream", "started_at", "ended_at")}),
+        (None, {"fields": ("id", "endpoint", "model", "stream", "began", "over")}),
         ("Who called", {"fields": ("tenant", "user", "key")}),
         (
             "How it went",
@@ -141,7 +158,18 @@ class UsageAdmin(CallAdmin):
             },
         ),
     )
-    readonly_fields = ("tenant", "user", "key", "ended", "tries", "first_byte", "duration", "cost")
+    readonly_fields = (
+        "began",
+        "over",
+        "tenant",
+        "user",
+        "key",
+        "ended",
+        "tries",
+        "first_byte",
+        "duration",
+        "cost",
+    )
 
     def looked_at(self, request: HttpRequest) -> Question:
         rows, tenant_id, asked = (
@@ -192,6 +220,10 @@ class UsageAdmin(CallAdmin):
     @display(description="ended", label=_COLOURS)
     def ended(self, record: UsageRecord) -> str:
         return record.status
+
+    @admin.display(description="ended (UTC)")
+    def over(self, record: UsageRecord) -> str:
+        return moment(record.ended_at)
 
     @admin.display(description="tokens in → out")
     def tokens(self, record: UsageRecord) -> str:

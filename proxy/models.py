@@ -200,6 +200,9 @@ class CallRow(models.Model):
     class Meta:
         abstract = True
 
+    def __str__(self) -> str:
+        return str(self.id)
+
 
 class OpenCall(CallRow):
     """A call in flight: written before the upstream hears of it, removed by its settlement."""
