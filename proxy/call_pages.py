@@ -95,9 +95,8 @@ class CallAdmin(WatchedAdmin):
 
 def moment(at: datetime) -> str:
     """To the second, on one line."""
-    return format_html(
-        '<time class="whitespace-nowrap" datetime="{}">{:%Y-%m-%d %H:%M:%S}</time>', at.isoformat(), at
-    )
+    shown = f"{at:%Y-%m-%d %H:%M:%S}"
+    return format_html('<time class="whitespace-nowrap" datetime="{}">{}</time>', at.isoformat(), shown)
 
 
 def _named(table: Any, ids: set[UUID | None]) -> dict[UUID, str]:

@@ -6,14 +6,15 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path
@@ -81,7 +82,7 @@ class KeptAdmin(AuditedAdmin, WatchedAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        row = self.get_object(request, object_id)
+        row = self.get_object(request, unquote(object_id))
         readable = row is not None and self.may(request, "content", row)
         more = {**(extra_context or {}), "readable": readable}
         found: HttpResponse = super().change_view(request, object_id, form_url, more)
@@ -89,11 +90,11 @@ class KeptAdmin(AuditedAdmin, WatchedAdmin):
 
     def content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Asks for a reason, and then shows what was said."""
-        row = self.get_object(request, object_id)
-        if row is None:
-            raise Http404
-        if not self.may(request, "content", row):
+        if not self.may(request, "content"):
             raise PermissionDenied
+        row = self.get_object(request, unquote(object_id))
+        if row is None or not self.may(request, "content", row):
+            raise Http404
         form = Why(request.POST if request.method == "POST" else None)
         context = {**self.admin_site.each_context(request), "opts": self.opts, "original": row, "form": form}
         context |= {"title": f"What was said in {row}", "told": "Say why you read what others said."}
@@ -150,12 +151,6 @@ class ThreadAdmin(KeptAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Thread]) -> None:
         for thread in queryset:
             management.delete(thread.tenant_id, thread.id)
-
-    def get_deleted_objects(self, objs: Iterable[Model], request: HttpRequest) -> Any:
-        """What a thread has goes with it, without being counted: the right to delete it is enough."""
-        rows = list(objs)
-        refused = {"thread" for row in rows if not self.has_delete_permission(request, row)}
-        return [str(row) for row in rows], {"threads": len(rows)}, refused, []
 
     def said(self, row: Thread, start: int) -> dict[str, Any]:
         items, rest = content.of_thread(row.tenant_id, row, start)
