@@ -32,6 +32,8 @@ from accounts.errors import ApiError
 from accounts.models import Tenant, User
 from accounts.money import NANO, dollars
 from accounts.permissions import Reach, Role, reach
+from accounts.reading import Question
+from accounts.recent import RecentList
 from accounts.site import actor_of, is_known
 from accounts.tenancy import operator_scope
 
@@ -264,11 +266,28 @@ class RowAdmin(ModelAdmin):
 
 
 class WatchedAdmin(RowAdmin):
-    """Rows that grow without end, newest first, and that nobody alters here."""
+    """Rows that grow without end, newest first, and that nobody alters here. A list looks through a part of
+    them, however rare what it is to show."""
 
     ordering = ("-id",)  # by time: the identifiers are UUIDv7
+    sortable_by = ()
     paginator = RecentPaginator
     show_full_result_count = False
+    list_after_template = "admin/older.html"
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[RecentList]:
+        return RecentList
+
+    def prepare(self, rows: Iterable[Any]) -> None:
+        """With what else is shown of them, asked for once for all of them."""
+
+    def looked_at(self, request: HttpRequest) -> Question:
+        """The rows that an index finds: those of one tenant, where one is chosen."""
+        rows, tenant_id = self.model._default_manager.all(), actor_of(request).tenant_id
+        chosen = request.GET.get(TenantFilter.parameter_name)
+        if tenant_id is None and chosen is not None:
+            tenant_id = Tenant.objects.filter(slug=chosen).values_list("id", flat=True).first()
+        return Question(rows if tenant_id is None else self.of(rows, tenant_id), {})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,25 +1,31 @@
-"""The operators' admin: upstreams, models and their routes, prices; usage and open calls to look at.
+"""The panel's pages of upstreams, models and their routes, and prices; those of calls are in call_pages.py.
 
 Django's admin classes are generic to the type checker alone, hence the ignored type arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
-from django.db.models import OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.forms.widgets import Script
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
 from unfold.admin import TabularInline
+from unfold.decorators import display
+from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
-from accounts.models import Tenant
 from accounts.money import dollars
-from accounts.panel import AuditedAdmin, DollarsField, RowForm, TenantFilter, WatchedAdmin
+from accounts.panel import AuditedAdmin, DollarsField, RowForm
 from accounts.permissions import Reach, reach
 from accounts.site import actor_of
+from proxy import call_pages
 from proxy.addresses import (
     InvalidAddress,
     NotSendable,
@@ -28,8 +34,11 @@ from proxy.addresses import (
     cookies_in,
     headers_in,
 )
-from proxy.models import Model, OpenCall, Price, Route, Upstream, UsageRecord
+from proxy.health import Health, healths
+from proxy.models import Model, Price, Route, Upstream
 from proxy.sealing import seal, upstream_context
+
+__all__ = ["call_pages"]  # which registers its own
 
 _SEALED = ("api_key", "headers", "cookies")
 
@@ -44,15 +53,16 @@ def _secret(name: str, widget: type[forms.Widget]) -> forms.CharField:
 
 
 def _removal(what: str) -> forms.BooleanField:
-    return forms.BooleanField(required=False, help_text=f"Call this upstream without {what}.")
+    told = f"Call this upstream without {what}."
+    return forms.BooleanField(required=False, help_text=told, widget=UnfoldBooleanWidget)
 
 
 class UpstreamForm(RowForm):
     """Its secrets can be set and taken away, and are never shown again."""
 
-    api_key = _secret("Sent as a bearer.", forms.PasswordInput)
-    headers = _secret("More headers, 'X-Name: value' a line.", forms.Textarea)
-    cookies = _secret("Cookies, 'name=value' a line.", forms.Textarea)
+    api_key = _secret("Sent as a bearer.", UnfoldAdminPasswordWidget)
+    headers = _secret("More headers, 'X-Name: value' a line.", UnfoldAdminTextareaWidget)
+    cookies = _secret("Cookies, 'name=value' a line.", UnfoldAdminTextareaWidget)
     remove_api_key = _removal("a key")
     remove_headers = _removal("more headers")
     remove_cookies = _removal("cookies")
@@ -113,18 +123,109 @@ class UpstreamForm(RowForm):
         return values
 
 
+class UpstreamList(ChangeList):
+    """The list, with how each has been doing."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list: Any = list(self.result_list)
+        self.model_admin.prepare(self.result_list)
+
+
+_COLOURS = {"cooling": "warning", "failing": "danger", "well": "success", "idle": "info"}
+
+
 @admin.register(Upstream)
 class UpstreamAdmin(AuditedAdmin):
+    """Somebody else's servers. What asks one of them goes through the management API, outside of the page's
+    transaction: gateway/static/gateway/upstream.js."""
+
     resource = "upstreams"
     common = True
     form = UpstreamForm
-    list_display = ("name", "dialect", "base_url", "tenant", "has_key", "enabled")
+    list_display = ("name", "dialect", "base_url", "tenant", "has_key", "enabled", "state", "lately")
     list_filter = ("dialect", "enabled")
+    list_select_related = ("tenant",)
     search_fields = ("name",)
+    readonly_fields = ("kept", "state", "lately", "cooling")
+    change_form_outer_before_template = "admin/upstream_tools.html"
+
+    class Media:
+        js = (Script("gateway/upstream.js", type="module"),)
+        css: ClassVar = {"all": ("gateway/upstream.css",)}
+
+    def get_fieldsets(self, request: HttpRequest, obj: Upstream | None = None) -> Any:
+        doing = ("How it has been doing", {"fields": ("state", "lately", "cooling")})
+        return [
+            (None, {"fields": ("name", "dialect", "base_url", "tenant", "enabled")}),
+            *([doing] if obj else []),
+            (
+                "Secrets, kept encrypted",
+                {"fields": ("kept", "api_key", "headers", "cookies", *(f"remove_{n}" for n in _SEALED))},
+            ),
+            ("Whose account it is", {"fields": ("organization", "project", "takes_caller_keys")}),
+            ("Its habits", {"fields": ("responses", "repeats_reasoning", "session_prefix")}),
+            (
+                "How long calls wait for it",
+                {
+                    "fields": (
+                        *("connect_timeout_seconds", "first_byte_timeout_seconds"),
+                        *("idle_timeout_seconds", "total_timeout_seconds"),
+                    )
+                },
+            ),
+        ]
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return UpstreamList
+
+    def prepare(self, upstreams: Iterable[Any]) -> None:
+        """With how they have been doing."""
+        upstreams = list(upstreams)
+        found = healths((upstream.pk for upstream in upstreams), timezone.now())
+        for upstream in upstreams:
+            upstream.health = found[upstream.pk]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        row = super().get_object(request, object_id, from_field)
+        self.prepare([] if row is None else [row])
+        return row
+
+    def response_add(self, request: HttpRequest, obj: Upstream, post_url_continue: str | None = None) -> Any:
+        """On its page, since the next thing is to see whether it answers."""
+        if {"_addanother", "_popup"} & set(request.POST):
+            return super().response_add(request, obj, post_url_continue)
+        messages.success(request, f"{obj} is there. Test the connection, and choose among its models.")
+        return HttpResponseRedirect(reverse("admin:proxy_upstream_change", args=[obj.pk]))
 
     @admin.display(boolean=True, description="key")
     def has_key(self, upstream: Upstream) -> bool:
         return upstream.sealed_api_key is not None
+
+    @admin.display(description="there are")
+    def kept(self, upstream: Upstream) -> str:
+        there = [
+            name.replace("_", " ") for name in _SEALED if getattr(upstream, f"sealed_{name}") is not None
+        ]
+        return ", ".join(there) or "none"
+
+    @display(description="state", label=_COLOURS)
+    def state(self, upstream: Any) -> str:
+        return str(upstream.health.state.value)
+
+    @admin.display(description="in five minutes")
+    def lately(self, upstream: Any) -> str:
+        health: Health = upstream.health
+        told = f"{health.answered:,} answered, {health.failed:,} failed"
+        if health.last_failure_at is None:
+            return told
+        return f"{told} (the last: {health.last_failure}, at {health.last_failure_at:%H:%M:%S} UTC)"
+
+    @admin.display(description="tried last")
+    def cooling(self, upstream: Any) -> str:
+        cooling: Health = upstream.health
+        names = (f"{name or 'any model'} until {at:%H:%M:%S} UTC" for name, at in cooling.cooling.items())
+        return ", ".join(names) or "nothing cools down"
 
     def save_model(self, request: HttpRequest, obj: Upstream, form: UpstreamForm, change: bool) -> None:
         for name in _SEALED:
@@ -140,33 +241,68 @@ class RouteInline(TabularInline):
     extra = 1
 
 
+class ModelList(UpstreamList):
+    """The list, with what each costs."""
+
+
 @admin.register(Model)
 class ModelAdmin(AuditedAdmin):
     resource = "models"
     common = True
     inlines = (RouteInline,)
-    list_display = ("name", "goes_to")
+    list_display = ("name", "goes_to", "costs")
     search_fields = ("name",)
+    ordering = ("name",)
+    list_per_page = 50
 
     def of(self, rows: QuerySet[Model], tenant_id: UUID) -> QuerySet[Model]:
         return cast(Any, rows).of(tenant_id)  # type: ignore[no-any-return]
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A model is never altered, and the page has its routes."""
-        return reach(actor_of(request).role, "routes", "update") is not Reach.NONE
-
-    def get_inlines(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return super().get_inlines(request, obj) if self.has_change_permission(request) else ()
-
-    def get_list_display(self, request: HttpRequest) -> Any:
-        return super().get_list_display(request) if self.has_change_permission(request) else ("name",)
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         return super().get_queryset(request).prefetch_related("routes__upstream")
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return ModelList
+
+    def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
+        shown = super().get_list_display(request)
+        return shown if _sees_routes(request) else [name for name in shown if name != "goes_to"]
+
+    def get_inlines(self, request: HttpRequest, obj: Model | None = None) -> Sequence[Any]:
+        return super().get_inlines(request, obj) if _sees_routes(request) else ()
+
+    def prepare(self, models: Iterable[Any]) -> None:
+        """With what they cost now."""
+        models = list(models)
+        found = prices_of({model.name for model in models})
+        for model in models:
+            model.price = found.get(model.name)
 
     @admin.display(description="goes to")
     def goes_to(self, model: Model) -> str:
         return ", ".join(route.upstream.name for route in model.routes.all())
+
+    @admin.display(description="$ per million in / out")
+    def costs(self, model: Any) -> str:
+        price: Price | None = model.price
+        if price is None:
+            return "–" if "*" in model.name else "unpriced"
+        if price.nano_usd_per_minute is not None:
+            return f"{_dollars(price.nano_usd_per_minute)} a minute"
+        return f"{_dollars(price.input_nano_usd_per_million)} / {_dollars(price.output_nano_usd_per_million)}"
+
+
+def _sees_routes(request: HttpRequest) -> bool:
+    return reach(actor_of(request).role, "routes", "read") is not Reach.NONE
+
+
+def prices_of(names: set[str]) -> dict[str, Price]:
+    """What models cost now. An operator's price wins over the list's; of either the newest."""
+    found: dict[str, Price] = {}
+    known = Price.objects.filter(model_name__in=names, effective_at__lte=timezone.now())
+    for price in sorted(known, key=lambda each: (each.source == Price.Source.OPERATOR, each.effective_at)):
+        found[price.model_name] = price
+    return found
 
 
 class PriceForm(RowForm):
@@ -204,9 +340,7 @@ class PriceAdmin(AuditedAdmin):
     list_filter = ("source",)
     search_fields = ("model_name",)
     ordering = ("model_name", "-effective_at")
-
-    def has_change_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
-        return False
+    list_per_page = 50
 
     @admin.display(description="input / million")
     def input(self, price: Price) -> str:
@@ -223,38 +357,3 @@ class PriceAdmin(AuditedAdmin):
     @admin.display(description="audio / minute")
     def minute(self, price: Price) -> str:
         return _dollars(price.nano_usd_per_minute)
-
-
-class CallAdmin(WatchedAdmin):
-    """Looks, and changes nothing."""
-
-    list_filter: tuple[Any, ...] = (TenantFilter,)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        slug = Tenant.objects.filter(id=OuterRef("tenant_id")).values("slug")[:1]
-        named: QuerySet[Any] = super().get_queryset(request).annotate(tenant_slug=Subquery(slug))
-        return named
-
-    @admin.display(description="tenant")
-    def tenant(self, call: Any) -> str:
-        return str(call.tenant_slug or call.tenant_id)
-
-
-@admin.register(OpenCall)
-class OpenCallAdmin(CallAdmin):
-    resource = "open-calls"
-    list_display = ("id", "started_at", "tenant", "endpoint", "model", "stream")
-
-
-@admin.register(UsageRecord)
-class UsageRecordAdmin(CallAdmin):
-    resource = "usage"
-    list_display = (
-        *("ended_at", "tenant", "endpoint", "model", "upstream", "status", "status_code"),
-        *("input_tokens", "output_tokens", "cost", "estimated"),
-    )
-    list_filter = (TenantFilter, "status", "estimated", "stream")
-
-    @admin.display(description="cost")
-    def cost(self, record: UsageRecord) -> str:
-        return "unpriced" if record.cost_nano_usd is None else _dollars(record.cost_nano_usd)

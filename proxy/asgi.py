@@ -128,7 +128,7 @@ class Plane:
         for cached in (keys, routing.table, limiting.rules):
             changes.subscribe(cached.clear)
         ledger = Ledger(spool_file(settings.DATA_DIR, worker_id))
-        self.heartbeat = Heartbeat(worker_id, self.kind, ledger)
+        self.heartbeat = Heartbeat(worker_id, self.kind, ledger, routing.report)
         log = await _event_log()
         following = Following(log, lambda: self.heartbeat.steady)
         self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), log, following, worker_id)

@@ -60,7 +60,7 @@ async def connect(
             taken = await _ask(ticket, target, findings, upstreams, connections)
         except (Unreachable, Silent) as error:
             ticket.ending.attempt(target, type(error).__name__)
-            routing.failed(target)
+            routing.failed(target, type(error).__name__)
             if isinstance(error, Silent):  # It may be at work on the call: nobody else is given it.
                 raise
             failure = error
@@ -74,7 +74,7 @@ async def connect(
             if ticket.call.account is not None:  # What its own account is refused says nothing of the target.
                 continue
             if failure.status in _TRY_ELSEWHERE:
-                routing.failed(target, _seconds(failure.retry_after))
+                routing.failed(target, str(failure.status), _seconds(failure.retry_after))
     assert failure is not None  # A plan has at least one target.
     raise failure
 

@@ -41,8 +41,15 @@ class Unlisted(Exception):
     """The upstream did not answer with a list of models; the message says what instead."""
 
 
+class LinkLocal(Unlisted):
+    """The upstream's address is one that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__("its address is link-local")
+
+
 # UnicodeError: a host or a header that cannot be written as bytes.
-_FAILURES = (Unlisted, httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError)
+FAILURES = (Unlisted, httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError)
 
 
 class _Listing(msgspec.Struct):
@@ -82,7 +89,7 @@ class Catalogue:
         upstream_id, base_url = key
         try:
             names, keep_seconds = await _fetch(base_url, headers), FRESH_SECONDS
-        except _FAILURES as error:
+        except FAILURES as error:
             reason = str(error) if isinstance(error, Unlisted) else type(error).__name__
             logger.warning("Upstream %s did not list its models: %s.", upstream_id, reason)
             stale = self._known.get(key)
@@ -102,8 +109,16 @@ async def discover(upstream_id: UUID, base_url: str, headers: Mapping[str, str])
 
 
 async def _fetch(base_url: str, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Raises Unlisted, and what httpx and the resolver raise."""
-    url = httpx.URL(f"{base_url}/models")
+    """Raises FAILURES."""
+    status, body = await ask(f"{base_url}/models", headers)
+    if status != httpx.codes.OK:
+        raise Unlisted(f"status {status}")
+    return names_in(body)
+
+
+async def ask(address: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """The status that the address answers with, and the body where it is 200. Raises FAILURES."""
+    url = httpx.URL(address)
     async with asyncio.timeout(TIMEOUT_SECONDS):
         await _check_host(url.host)
         # Not compressed: a small answer could unpack to a very large one.
@@ -112,16 +127,15 @@ async def _fetch(base_url: str, headers: Mapping[str, str]) -> tuple[str, ...]:
             httpx.AsyncClient(verify=_certificates(), trust_env=False, timeout=TIMEOUT_SECONDS) as client,
             client.stream("GET", url, headers=sent) as response,
         ):
-            if response.status_code != httpx.codes.OK:
-                raise Unlisted(f"status {response.status_code}")
-            return names_in(await _body(response))
+            body = await _body(response) if response.status_code == httpx.codes.OK else b""
+            return response.status_code, body
 
 
 async def _check_host(host: str) -> None:
     """Clouds hand out credentials at link-local addresses; what a name stands for counts too."""
     found = await asyncio.get_running_loop().getaddrinfo(host, None)
     if is_link_local(host) or any(is_link_local(str(address[0])) for *_, address in found):
-        raise Unlisted("its address is link-local")
+        raise LinkLocal
 
 
 @cache

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 from django.db.models.functions import Now
 
 from accounts import database
 from proxy import tasks
+from proxy.health import Report
 from proxy.ledger import Ledger
 from proxy.models import Worker
 from proxy.orphans import DEAD_AFTER
@@ -22,12 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Of one process, from before its first call to after its last. `kind` is one of Worker.MAKE_CALLS."""
+    """Of one process, from before its first call to after its last. `kind` is one of Worker.MAKE_CALLS;
+    `report` says how upstreams are doing."""
 
-    def __init__(self, worker_id: UUID, kind: str, ledger: Ledger) -> None:
+    def __init__(self, worker_id: UUID, kind: str, ledger: Ledger, report: Callable[[], Report]) -> None:
         self._worker_id = worker_id
         self._kind = kind
         self._ledger = ledger
+        self._report = report
         self._beaten_at = self._steady_since = time.monotonic()
 
     @property
@@ -39,7 +43,7 @@ class Heartbeat:
 
     async def begin(self) -> None:
         """Before the first call: an open call without a worker would be taken for lost."""
-        await database.run(_beat, self._worker_id, self._kind)
+        await database.run(_beat, self._worker_id, self._kind, self._report())
         self._beaten_at = self._steady_since = time.monotonic()
 
     async def run(self) -> None:
@@ -64,7 +68,7 @@ class Heartbeat:
             logger.warning("The database is away: the worker's row stays until the reaper removes it.")
 
     async def _beat(self) -> None:
-        await database.run(_beat, self._worker_id, self._kind)
+        await database.run(_beat, self._worker_id, self._kind, self._report())
         now = time.monotonic()
         if now - self._beaten_at > STEADY_SECONDS:  # it was away, or this process was not run
             self._steady_since = now
@@ -76,8 +80,8 @@ def count_living() -> int:
     return Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__gt=Now() - DEAD_AFTER).count()
 
 
-def _beat(worker_id: UUID, kind: str) -> None:
-    Worker.objects.update_or_create(id=worker_id, defaults={"kind": kind, "seen_at": Now()})
+def _beat(worker_id: UUID, kind: str, health: Report) -> None:
+    Worker.objects.update_or_create(id=worker_id, defaults={"kind": kind, "seen_at": Now(), "health": health})
 
 
 def _remove(worker_id: UUID) -> None:

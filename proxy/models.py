@@ -168,6 +168,7 @@ class Worker(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=8, default="web")
     seen_at = models.DateTimeField(db_default=Now())
+    health = models.JSONField(default=dict, help_text="How upstreams do, as it sees it (proxy/health.py).")
 
 
 class CallQuerySet(models.QuerySet[Row]):
@@ -198,6 +199,9 @@ class CallRow(models.Model):
 
     class Meta:
         abstract = True
+
+    def __str__(self) -> str:
+        return str(self.id)
 
 
 class OpenCall(CallRow):

@@ -22,6 +22,7 @@ from accounts.keys import Caller
 from accounts.snapshot import Snapshot
 from proxy.addresses import NotSendable, cookies_in, headers_in, is_link_local
 from proxy.call import Account, NotOffered
+from proxy.health import Counts, Report
 from proxy.models import Model, Price, Route, Upstream
 from proxy.sealing import SealBroken, unseal, upstream_context
 from proxy.usage import Price as TokenPrice
@@ -127,10 +128,11 @@ class Table:
 
 
 class Routing:
-    """The current table, and which targets are failing."""
+    """The current table, which targets are failing, and how upstreams are doing."""
 
     def __init__(self) -> None:
         self.table = Snapshot(load)
+        self.counts = Counts()
         self._failures: dict[tuple[UUID, str], int] = {}
         self._cool_until: dict[tuple[UUID, str], float] = {}
 
@@ -150,17 +152,26 @@ class Routing:
 
     def succeeded(self, target: Target) -> None:
         """A target answered: it is well."""
+        self.counts.answered(target.upstream_id, asyncio.get_running_loop().time())
         if self._failures:
             self._failures.pop(_key(target), None)
 
-    def failed(self, target: Target, retry_after: float | None = None) -> None:
-        """A target failed; often enough in a row, or by its own word, it is tried last for a while."""
-        key = _key(target)
+    def failed(self, target: Target, outcome: str, retry_after: float | None = None) -> None:
+        """A target failed; often enough in a row, or by its own word, it is tried last for a while. `outcome`
+        as in a record's `attempts`."""
+        key, now = _key(target), asyncio.get_running_loop().time()
+        self.counts.failed(target.upstream_id, outcome, now)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if failures < FAILURES_TO_COOL and retry_after is None:
             return
         seconds = min(retry_after or COOLDOWN_SECONDS, MAX_COOLDOWN_SECONDS)
-        self._cool_until[key] = asyncio.get_running_loop().time() + seconds
+        self._cool_until[key] = now + seconds
+
+    def report(self) -> Report:
+        """How upstreams are doing, for the heartbeat; what has cooled down is forgotten."""
+        now = asyncio.get_running_loop().time()
+        self._cool_until = {key: until for key, until in self._cool_until.items() if until > now}
+        return self.counts.report(self._cool_until, now, datetime.now(UTC))
 
 
 def _key(target: Target) -> tuple[UUID, str]:
@@ -225,14 +236,15 @@ def _candidate(route: Route) -> Candidate | None:
         logger.error("Upstream %s has a link-local address: it is not called.", route.upstream.name)
         return None
     try:
-        target = _target(route.upstream, route.upstream_model, route.model.reasoning_effort)
+        target = target_of(route.upstream, route.upstream_model, route.model.reasoning_effort)
     except (SealBroken, NotSendable):
         logger.error("The key of upstream %s cannot be opened: set it again.", route.upstream.name)
         return None
     return Candidate(target, route.upstream.tenant_id, route.priority, route.weight)
 
 
-def _target(upstream: Upstream, model: str, effort: str) -> Target:
+def target_of(upstream: Upstream, model: str = "", effort: str = "") -> Target:
+    """How the upstream is called. Raises SealBroken, NotSendable."""
     base_url = upstream.base_url.rstrip("/")
     context = upstream_context(upstream)
     key = _unsealed(upstream.sealed_api_key, context)

@@ -6,12 +6,12 @@ exports is in the audit log, and an operator, who is no member, says why.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -20,8 +20,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import database
 from accounts.api.authentication import no_such
+from accounts.api.downloads import download
 from accounts.api.fields import Asked, Body, TenantField, Written, named_alone
 from accounts.api.parts import Newest
 from accounts.api.resource import Removed
@@ -206,13 +206,5 @@ class Threads(Removed):
         self.note_that(What(what, self.resource, object_id, name, tenant_id, reason=reason))
 
 
-def _lines(pieces: Iterator[bytes]) -> StreamingHttpResponse:
-    """Pieces as they are read, each by a job of its own, so that an export holds nothing for long."""
-
-    async def streamed() -> AsyncIterator[bytes]:
-        while (piece := await database.run(next, pieces, b"")) != b"":
-            yield piece
-
-    answer = StreamingHttpResponse(streamed(), content_type="application/x-ndjson")
-    answer["content-disposition"] = 'attachment; filename="threads.jsonl"'
-    return answer
+def _lines(pieces: Iterator[bytes]) -> HttpResponseBase:
+    return download(pieces, "application/x-ndjson", "threads.jsonl")

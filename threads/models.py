@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from accounts.ids import uuid7
 from accounts.models import Tenant
+from threads.item_ids import CHAT_COMPLETION, CONVERSATION, RESPONSE
 
 LONGEST_USER = 512
 LONGEST_TYPE = 200
@@ -81,6 +82,9 @@ class Thread(models.Model):
                 fields=["expires_at"], condition=models.Q(expires_at__isnull=False), name="thread_expiry"
             ),
         )
+
+    def __str__(self) -> str:
+        return CONVERSATION + self.id.hex
 
 
 class Item(models.Model):
@@ -175,3 +179,6 @@ class StoredResponse(models.Model):
                 fields=["expires_at"], condition=models.Q(expires_at__isnull=False), name="response_expiry"
             ),
         )
+
+    def __str__(self) -> str:
+        return (CHAT_COMPLETION if self.kind == self.Kind.CHAT_COMPLETION else RESPONSE) + self.id.hex

@@ -42,7 +42,7 @@ class Newest(BasePagination):
     def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> Any:
         self._request = request
         limit = whole(request, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT)
-        found = list(self.in_order(queryset, _after(request))[: limit + 1])
+        found = list(self.in_order(queryset, given_after(request))[: limit + 1])
         self._has_more = len(found) > limit
         return found[:limit]
 
@@ -90,7 +90,8 @@ def whole(request: Request, name: str, default: int, low: int, high: int) -> int
     return int(text)
 
 
-def _after(request: Request) -> UUID | None:
+def given_after(request: Request) -> UUID | None:
+    """The id in the query. Raises ApiError."""
     text = request.query_params.get("after")
     try:
         return None if text is None else UUID(text)

@@ -131,14 +131,17 @@ class Resource(GenericViewSet[Any]):
         """Those of a tenant."""
         return cast(Any, rows).of(tenant_id)  # type: ignore[no-any-return]
 
-    def get_queryset(self) -> QuerySet[Any]:
+    def reached(self) -> QuerySet[Any]:
+        """Those of the tenant that is asked for, or of all that the actor reaches. Raises ApiError (404)."""
         rows = self.rows()
         tenant_id = self.actor.tenant_id
         named = self.request.query_params.get("tenant")
         if named is not None:
             tenant_id = self.tenant_called(named).id
-        if tenant_id is not None:
-            rows = self.of(rows, tenant_id)
+        return rows if tenant_id is None else self.of(rows, tenant_id)
+
+    def get_queryset(self) -> QuerySet[Any]:
+        rows = self.reached()
         return rows.filter(**{self.own: self.actor.user_id}) if self.reach() is Reach.OWN else rows
 
     def tenant_called(self, name: str) -> Tenant:
@@ -184,13 +187,15 @@ class Resource(GenericViewSet[Any]):
 
     def list(self, request: Request) -> Response:
         values = self.asked.read(request, self.orderings)
-        rows = self.filtered(self.get_queryset(), values)
-        ordering = request.query_params.get("ordering")
-        if self.orderings:
-            rows = rows.order_by(ordering or self.orderings[0], "id")
-        page = self.paginate_queryset(rows) or ()
+        page = self.paginate_queryset(self.listed(request, values)) or ()
         shown = self.get_serializer(page, many=True, context=self._context(page)).data
         return self.get_paginated_response(shown)
+
+    def listed(self, request: Request, values: dict[str, Any]) -> Any:
+        """What the pages are made of: the rows that were asked for, in the order that was."""
+        rows = self.filtered(self.get_queryset(), values)
+        ordering = request.query_params.get("ordering")
+        return rows.order_by(ordering or self.orderings[0], "id") if self.orderings else rows
 
     def filtered(self, rows: QuerySet[Any], values: dict[str, Any]) -> QuerySet[Any]:
         """Those that were asked for; the fields of `asked` have the columns as their sources."""

@@ -3,46 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
+from django.http import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from accounts.actors import names_of
-from accounts.api.fields import Asked, DollarsField, UserNameField, Written, user_ids
-from accounts.api.parts import Newest
+from accounts.api.downloads import download
+from accounts.api.fields import Asked, DollarsField, UserNameField, Written, named_alone, user_ids
+from accounts.api.parts import DEFAULT_LIMIT, LARGEST_LIMIT, Newest, given_after, whole
 from accounts.api.resource import Resource
+from accounts.audit import What
 from accounts.errors import ApiError
 from accounts.models import User
+from accounts.permissions import Reach
+from accounts.reading import BY_ARRIVAL, NoSuchRow, Question
 from accounts.tenancy import operator_scope
+from proxy import export
+from proxy.export import FORMS
 from proxy.models import OpenCall, UsageRecord
+from proxy.spans import BY_ADMISSION, between
 
+NOBODY = 0  # whom no row has for its user
+_FILES = {(200, form.content_type): OpenApiTypes.STR for form in FORMS.values()}
 _CALL = (
     *("id", "tenant_id", "user", "api_key_id", "security_key_id", "endpoint", "model"),
     *("stream", "started_at"),
 )
 
 
-class NewestAdmitted(Newest):
-    """By when calls were admitted, for the tenant's index is in that order; of all tenants by id."""
+class Parts(Newest):
+    """As the ledger is read: a page may have fewer rows than were asked for, and there may yet be more."""
 
     def paginate_queryset(self, queryset: Any, request: Any, view: APIView | None = None) -> Any:
-        resource = cast(Resource, view)
-        self._theirs = resource.get_queryset() if resource.one_tenant() else None
-        return super().paginate_queryset(queryset, request, view)
+        self._request = request
+        limit = whole(request, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT)
+        question: Question = queryset
+        try:
+            part = question.part(given_after(request), limit)
+        except NoSuchRow:
+            raise ApiError(400, "after: There is no such row.", param="after") from None
+        self._after = part.after
+        return part.rows
 
-    def in_order(self, rows: QuerySet[Any], after: UUID | None) -> QuerySet[Any]:
-        if self._theirs is None:
-            return super().in_order(rows, after)
-        in_order = rows.order_by("-started_at", "-id")
-        if after is None:
-            return in_order
-        last = self._theirs.filter(id=after).values_list("started_at", flat=True).first()
-        if last is None:
-            raise ApiError(400, "after: There is no such row.", param="after")
-        return in_order.filter(Q(started_at__lt=last) | Q(started_at=last, id__lt=after))
+    def _next(self, data: Sequence[dict[str, Any]]) -> str | None:
+        if self._after is None:
+            return None
+        return replace_query_param(self._request.build_absolute_uri(), "after", str(self._after))
 
 
 class CallsAsked(Asked):
@@ -60,18 +74,23 @@ class Calls(Resource):
     """What both have in common."""
 
     asked = CallsAsked
-    pagination_class: Any = NewestAdmitted
+    pagination_class: Any = Newest
 
     def filtered(self, rows: QuerySet[Any], values: dict[str, Any]) -> QuerySet[Any]:
-        name = values.pop("user", None)
-        if name is not None:
-            with operator_scope():
-                user = User.objects.named([name]).get(name)
-            rows = rows.filter(user_id=user.pk) if user else rows.none()
-        return super().filtered(rows, values)
+        return super().filtered(rows, by_user_id(values))
 
     def context_of(self, rows: Sequence[Any]) -> dict[str, Any]:
         return {"names": names_of(user_ids(rows))}
+
+
+def by_user_id(values: dict[str, Any]) -> dict[str, Any]:
+    """The conditions with a user's id in place of their name."""
+    name = values.pop("user", None)
+    if name is None:
+        return values
+    with operator_scope():
+        user = User.objects.named([name]).get(name)
+    return {**values, "user_id": user.pk if user else NOBODY}
 
 
 class OpenCallBody(Written[OpenCall]):
@@ -88,7 +107,6 @@ class OpenCalls(Calls):
 
     resource, noun = "open-calls", "open call"
     serializer_class = OpenCallBody
-    pagination_class = Newest
 
     def rows(self) -> QuerySet[Any]:
         return OpenCall.objects.all()
@@ -100,13 +118,7 @@ class UsageBody(Written[UsageRecord]):
 
     class Meta:
         model = UsageRecord
-        fields = (
-            *_CALL,
-            *("ended_at", "status", "status_code", "error_code", "upstream", "upstream_model", "attempts"),
-            *("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens"),
-            *("audio_milliseconds", "estimated", "cost_usd"),
-            *("first_byte_milliseconds", "duration_milliseconds"),
-        )
+        fields = export.COLUMNS
         read_only_fields = fields
 
 
@@ -117,12 +129,47 @@ class UsageAsked(CallsAsked):
     estimated = serializers.BooleanField(required=False)
 
 
+class ExportAsked(UsageAsked):
+    """As for the list, and in which form."""
+
+    format = serializers.ChoiceField(
+        list(FORMS), default="csv", help_text="jsonl: a JSON object on each line."
+    )
+
+
 class Usage(Calls):
     """Calls that ended: one record for each, however it ended."""
 
     resource, noun = "usage", "usage record"
     serializer_class = UsageBody
     asked = UsageAsked
+    pagination_class = Parts
+    rights = {"export": "read"}
+    unscoped = ("export",)
 
     def rows(self) -> QuerySet[Any]:
         return UsageRecord.objects.all()
+
+    def listed(self, request: Request, values: dict[str, Any]) -> Question:
+        order = BY_ADMISSION if self.one_tenant() else BY_ARRIVAL
+        times = between(order, values.pop("started_at__gte", None), values.pop("started_at__lt", None))
+        wanted = by_user_id(values)
+        if self.reach() is Reach.OWN:
+            own = self.actor.user_id
+            wanted = {**wanted, "user_id": own if wanted.get("user_id", own) == own else NOBODY}
+        return Question(self.reached().filter(times), wanted, order)
+
+    @extend_schema(parameters=[ExportAsked], responses=_FILES)
+    @action(detail=False, methods=["get"])
+    def export(self, request: Request) -> HttpResponseBase:
+        """All that the list would have, newest first, as a file. Who took it is in the audit log."""
+        named_alone(request, *ExportAsked().fields)
+        with self.actor.scope():
+            values = ExportAsked.read(request, ())
+            form = FORMS[values.pop("format")]
+            question = self.listed(request, values)
+            tenant = self.home() if self.one_tenant() else None
+            name = tenant.slug if tenant else "all"
+            self.note_that(What("export", self.resource, "", name, tenant.pk if tenant else None))
+        pieces = export.pieces(question, form, self.actor.scope)
+        return download(pieces, form.content_type, f"usage-{name}.{form.suffix}")

@@ -61,7 +61,7 @@ class ModelBody(Written[Model]):
 
     class Meta:
         model = Model
-        fields = ("id", "name", "routes", "created_at")
+        fields = ("id", "name", "reasoning_effort", "routes", "created_at")
         read_only_fields = ("id", "created_at")
         extra_kwargs: dict[str, dict[str, Any]] = {"name": {"validators": []}}
 
@@ -77,7 +77,7 @@ class ModelsAsked(Asked):
     name = serializers.CharField(required=False)
 
 
-class Models(NoTenantsOwn, Removed):
+class Models(NoTenantsOwn, Altered, Removed):
     """The names that callers ask for. A tenant sees those that lead somewhere for it."""
 
     resource, noun = "models", "model"

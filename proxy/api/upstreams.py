@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
+from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
 
-from accounts.api.fields import Asked, TenantField, Written
+from accounts.api.fields import Asked, TenantField, Written, named_alone
 from accounts.api.resource import Altered, Made, Removed
+from accounts.audit import change
+from accounts.errors import ApiError
+from accounts.permissions import Reach, reach
+from accounts.tenancy import operator_scope
 from proxy.addresses import (
     InvalidAddress,
     NotSendable,
@@ -21,7 +30,11 @@ from proxy.addresses import (
     cookies_in,
     headers_in,
 )
+from proxy.adoption import NotAName, adopt, leading_to
+from proxy.api.probes import AdoptedBody, Chosen, DiscoveryBody, HealthField, ProbeBody
+from proxy.health import healths
 from proxy.models import Upstream
+from proxy.probing import probe
 from proxy.sealing import seal, upstream_context
 
 _SEALED = ("api_key", "headers", "cookies")
@@ -86,12 +99,13 @@ class UpstreamBody(Written[Upstream]):
     has_api_key = Sealed()
     has_headers = Sealed()
     has_cookies = Sealed()
+    health = HealthField()
 
     class Meta:
         model = Upstream
         fields = (
             *("id", "name", "tenant", "dialect", "base_url", "api_key", "headers", "cookies"),
-            *("has_api_key", "has_headers", "has_cookies"),
+            *("has_api_key", "has_headers", "has_cookies", "health"),
             *("organization", "project", "responses", "takes_caller_keys", "repeats_reasoning"),
             *("session_prefix", "connect_timeout_seconds", "first_byte_timeout_seconds"),
             *("idle_timeout_seconds", "total_timeout_seconds", "enabled", "created_at"),
@@ -144,9 +158,52 @@ class Upstreams(Made, Altered, Removed):
     asked = UpstreamsAsked
     orderings = ("id", "created_at", "name")
     common = True
+    rights = {"adopt": "discover"}
+    unscoped = ("test", "discover")  # which wait for the upstream
 
     def rows(self) -> QuerySet[Any]:
         return Upstream.objects.select_related("tenant")
 
     def of(self, rows: QuerySet[Any], tenant_id: Any) -> QuerySet[Any]:
         return rows.filter(tenant=tenant_id)
+
+    def context_of(self, rows: Sequence[Any]) -> dict[str, Any]:
+        return {"healths": healths((row.pk for row in rows), timezone.now())}
+
+    @extend_schema(request=None, responses={200: ProbeBody})
+    @action(detail=True, methods=["post"])
+    def test(self, request: Request, id: str) -> Response:
+        """Asks it whether it answers, now. Nothing is kept of that."""
+        with operator_scope():
+            upstream = self.get_object()
+        return Response(ProbeBody(probe(upstream)).data)
+
+    @extend_schema(responses={200: DiscoveryBody})
+    @action(detail=True, methods=["get"], url_path="models")
+    def discover(self, request: Request, id: str) -> Response:
+        """The models that it lists, and the names of ours that lead there."""
+        named_alone(request)
+        with operator_scope():
+            upstream = self.get_object()
+            names = leading_to(upstream)
+        found = probe(upstream)
+        listed = [{"name": name, "routed_from": names.get(name, [])} for name in found.names]
+        return Response(DiscoveryBody({**asdict(found), "models": listed}).data)
+
+    @extend_schema(request=Chosen, responses={201: AdoptedBody})
+    @discover.mapping.post
+    def adopt(self, request: Request, id: str) -> Response:
+        """Makes models of these names, where there are none, each with a route there."""
+        upstream = self.get_object()
+        for resource in ("models", "routes"):
+            if reach(self.actor.role, resource, "create") is Reach.NONE:
+                raise ApiError(403, f"You may not make {resource}.")
+        try:
+            adopted = adopt(upstream, Chosen.of(request)["models"])
+        except NotAName as error:
+            raise ValidationError({"models": f"Each {error}."}) from None
+        for resource, rows in (("models", adopted.models), ("routes", adopted.routes)):
+            for row in rows:
+                self.note_that(change("create", resource, row, None))
+        told = {"models": [row.name for row in adopted.models], "routes": [row.pk for row in adopted.routes]}
+        return Response(AdoptedBody(told).data, status=201)
