@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.tenancy import operator_scope
-from proxy import idempotency, ledger, orphans, routing
+from proxy import idempotency, ledger, orphans, rollups, routing
 from proxy.admission import KEPT
 from proxy.models import OpenCall, UsageRecord, Worker
 from proxy.orphans import DEAD_AFTER, living
@@ -39,6 +39,7 @@ def housekeeping() -> None:
     make_partitions(timezone.now())
     idempotency.forget_expired()
     retention.housekeeping()
+    rollups.roll_up()
     Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__lt=Now() - timedelta(days=1)).delete()
 
 
