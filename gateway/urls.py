@@ -13,6 +13,7 @@ from accounts.api.tenants import Members, Tenants
 from gateway import pages
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
+from proxy.api.organization import COSTS, KINDS, Buckets
 from proxy.api.upstreams import Upstreams
 from threads.api import Threads
 
@@ -35,6 +36,11 @@ urlpatterns = [
     path("api/", include(management.urls)),
     path("api/schema/", SpectacularJSONAPIView.as_view(authentication_classes=()), name="schema"),
     path("api/docs/", SpectacularSwaggerSplitView.as_view(authentication_classes=()), name="docs"),
+    re_path(r"^(?:v1/)?organization/costs/?$", Buckets.as_view(kind=COSTS)),
+    *(
+        re_path(rf"^(?:v1/)?organization/usage/{name}/?$", Buckets.as_view(kind=kind))
+        for name, kind in KINDS.items()
+    ),
     re_path("", pages.nowhere),  # here rather than by handler404, so that debugging shows the same
 ]
 
