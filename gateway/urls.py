@@ -17,6 +17,7 @@ from gateway import live_page, pages, playground
 from gateway.sign_in.pages import admin_login
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
+from proxy.api.organization import COSTS, KINDS, Buckets
 from proxy.api.upstreams import Upstreams
 from threads.api import Threads
 
@@ -51,6 +52,11 @@ urlpatterns = [
         "api/docs/",
         SpectacularSwaggerSplitView.as_view(authentication_classes=(), template_name="gateway/api_docs.html"),
         name="docs",
+    ),
+    re_path(r"^(?:v1/)?organization/costs/?$", Buckets.as_view(kind=COSTS)),
+    *(
+        re_path(rf"^(?:v1/)?organization/usage/{name}/?$", Buckets.as_view(kind=kind))
+        for name, kind in KINDS.items()
     ),
     re_path("", pages.nowhere),  # here rather than by handler404, so that debugging shows the same
 ]

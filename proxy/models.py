@@ -2,7 +2,8 @@
 
 `OpenCall` is a call in flight, `UsageRecord` one that ended: a call is in exactly one of the two
 from the moment it is admitted. `IdempotencyKey` is a name that a caller gave to a call.
-`Worker` is the heartbeat by which a dead process is known.
+`Worker` is the heartbeat by which a dead process is known. `UsageTail` to `UsageZone` are the rollups of the
+ledger (proxy/rollups.py).
 """
 
 from __future__ import annotations
@@ -264,3 +265,87 @@ class IdempotencyKey(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
     sealed_answer = models.BinaryField(null=True)
     expires_at = models.DateTimeField(db_index=True)
+
+
+class HistogramField(models.Field):  # type: ignore[type-arg]
+    """A histogram (proxy/histogram.py): an integer of any length, which PostgreSQL adds up by itself."""
+
+    def db_type(self, connection: Any) -> str:
+        return "numeric" if connection.vendor == "postgresql" else "text"
+
+
+class UsageTail(models.Model):
+    """A usage record that the rollups do not hold yet: added by the statement that adds the record."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant_id = models.UUIDField()
+
+
+class UsageSeries(models.Model):
+    """What some calls have in common; the id is a digest of the rest."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    tenant_id = models.UUIDField(db_index=True)
+    user_id = models.BigIntegerField(null=True)
+    api_key_id = models.UUIDField(null=True)
+    security_key_id = models.UUIDField(null=True)
+    endpoint = models.CharField(max_length=32)
+    model = models.CharField(max_length=200)
+    upstream = models.CharField(max_length=50)
+    status = models.CharField(max_length=10)
+    error_code = models.CharField(max_length=64)
+
+    objects: ClassVar[models.Manager[Any]] = CallQuerySet.as_manager()
+
+
+class UsageSum(models.Model):
+    """What the calls of one series came to that were admitted in some stretch of time.
+
+    `cost_nano_usd` is of the calls that have a price, `unpriced` counts the others. The histograms are of
+    calls that completed.
+    """
+
+    tenant_id = models.UUIDField()
+    series_id = models.UUIDField()
+    start_at = models.DateTimeField()
+    calls = models.BigIntegerField()
+    input_tokens = models.BigIntegerField()
+    cached_input_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    reasoning_tokens = models.BigIntegerField()
+    audio_milliseconds = models.BigIntegerField()
+    cost_nano_usd = models.BigIntegerField()
+    unpriced = models.BigIntegerField()
+    estimated = models.BigIntegerField()
+    durations = HistogramField()
+    first_bytes = HistogramField()
+
+    class Meta:
+        abstract = True
+
+
+class UsageQuarter(UsageSum):
+    """In a quarter of an hour, which begins at :00, :15, :30 or :45: midnight in every time zone is one's
+    start."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "start_at", "series_id")
+
+    class Meta:
+        indexes = (models.Index(fields=["start_at"], name="usage_quarter_start"),)
+
+
+class UsageDay(UsageSum):
+    """In a day of a time zone: UTC, and the tenant's own."""
+
+    pk = models.CompositePrimaryKey("tenant_id", "zone", "start_at", "series_id")
+    zone = models.CharField(max_length=64)
+
+    class Meta:
+        indexes = (models.Index(fields=["zone", "start_at"], name="usage_day_start"),)
+
+
+class UsageZone(models.Model):
+    """The time zone in whose days a tenant's calls are summed beside UTC's."""
+
+    tenant_id = models.UUIDField(primary_key=True)
+    zone = models.CharField(max_length=64)

@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.tenancy import operator_scope
-from proxy import idempotency, ledger, orphans, routing
+from proxy import idempotency, ledger, orphans, rollups, routing
 from proxy.admission import KEPT
 from proxy.models import OpenCall, UsageRecord, Worker
 from proxy.orphans import DEAD_AFTER, living
@@ -41,6 +41,7 @@ def housekeeping() -> None:
     idempotency.forget_expired()
     retention.housekeeping()
     Session.objects.filter(expire_date__lt=Now()).delete()
+    rollups.roll_up()
     Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__lt=Now() - timedelta(days=1)).delete()
 
 

@@ -1,11 +1,14 @@
-"""The kinds of upstreams that Responses are answered over."""
+"""The kinds of upstreams that Responses are answered over; SQLite in a file, as people have it."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.accounts.conftest import django_db_modify_db_settings
 from tests.server import UPSTREAM_API_KEY, Gateway
 from tests.upstreams.scripted import ScriptedUpstream
+
+__all__ = ["chatting", "django_db_modify_db_settings"]
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy.api.organization import KINDS
 from proxy.asgi import POSTS
 from proxy.endpoints import older_pages, older_paths
 from tests.conftest import StartGateway
@@ -45,6 +46,7 @@ def test_a_call_is_on_record_once(gateway: Gateway, alice: Person, path: str) ->
     assert answer.status_code == 200, answer.text
     record = gateway.usage_of(answer.headers["x-request-id"])
     assert (record["status"], record["status_code"]) == ("completed", 200)
+    assert any(record["endpoint"] in kind.endpoints for kind in KINDS.values())  # the usage API tells of it
     assert len(gateway.usage()) == before + 1
     assert gateway.open_calls() == 0
 
