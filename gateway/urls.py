@@ -1,8 +1,5 @@
 """Every URL that Django answers. The relay's are in proxy/asgi.py, health's in gateway/health.py."""
 
-from allauth.account.models import EmailAddress
-from allauth.mfa.models import Authenticator
-from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
@@ -22,8 +19,6 @@ from proxy.api.upstreams import Upstreams
 from threads.api import Threads
 
 admin.site.site_header = admin.site.site_title = "Tollgate"
-# Nothing to be managed by hand: what allauth keeps is its own, and the provider is the environment's.
-admin.site.unregister((EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator))
 
 MANAGED = (
     *(Tenants, Members, ApiKeys, SecurityKeys, Limits, Budgets, Upstreams, Models, Routes, Prices),

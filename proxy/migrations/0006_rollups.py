@@ -80,7 +80,7 @@ _NOTED = {
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("proxy", "0004_dialects"),
+        ("proxy", "0005_worker_health"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0005_audit"),
+        ("accounts", "0006_members_seen"),
     ]
 
     operations = [
