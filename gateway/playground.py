@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.signals import user_logged_out
-from django.core.cache import cache
+from django.core.cache import caches
 from django.db.models import Q
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -123,7 +123,7 @@ def _refusal(slug: str, *, is_member: bool) -> ApiError:
 
 def _asks_too_often(user: User) -> bool:
     """Counted in each process: every new secret has all processes look keys up anew."""
-    name = f"playground:{user.pk}"
+    cache, name = caches["process"], f"playground:{user.pk}"
     cache.add(name, 0, timeout=60)
     try:
         return cache.incr(name) > KEYS_PER_MINUTE

@@ -180,7 +180,9 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "gateway_cacheentry",
         "OPTIONS": {"MAX_ENTRIES": 100_000},
-    }
+    },
+    # What may be counted in each process by itself: how often somebody asks.
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 LOGIN_URL = "/accounts/login/"

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
+from django.core.cache import caches
 from django.db import models, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpResponseBase
@@ -58,6 +59,7 @@ class EachActor(SimpleRateThrottle):
     """So many requests a minute of each key, and of each user who signed in; counted in each process."""
 
     rate = f"{REQUESTS_PER_MINUTE}/min"
+    cache = caches["process"]
 
     def get_cache_key(self, request: Request, view: APIView) -> str:
         actor = cast(Actor, request.auth)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.core.cache import cache
+from django.core.cache import caches
 from django.test import Client
 
 from accounts import keys, playground_keys
@@ -26,7 +26,7 @@ BROWSER = {"accept": "text/html"}
 def counters() -> Iterator[None]:
     """How often who asked is kept in this process."""
     yield
-    cache.clear()
+    caches["process"].clear()
 
 
 def signed_in(user: User) -> Client:
