@@ -79,7 +79,8 @@ class Application:
             await relay.start()
             if settings.REDIS_URL:
                 relay.PLANE.runner.tell = celery.tell_of_responses
-            for job in (changes.watch, housekeeping.run_for_ever, relay.PLANE.runner.run, LIVE.run):
+            of_relay = (relay.PLANE.runner.run, relay.PLANE.relay.limits.keep)
+            for job in (changes.watch, housekeeping.run_for_ever, *of_relay, LIVE.run):
                 self._tasks.append(asyncio.create_task(keep_running(job), name=job.__qualname__))
             self._started = True
 

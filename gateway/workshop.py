@@ -61,7 +61,8 @@ class Workshop:
             await asyncio.sleep(RETRY_SECONDS)
             if self._closing.is_set():
                 return
-        running = (changes.watch, self._plane.runner.run, LivePlane(self._plane).run)
+        of_relay = (self._plane.runner.run, self._plane.relay.limits.keep)
+        running = (changes.watch, *of_relay, LivePlane(self._plane).run)
         jobs = [asyncio.create_task(keep_running(job)) for job in running]
         await self._closing.wait()
         await self._plane.runner.stop(settings.DRAIN_SECONDS)

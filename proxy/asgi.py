@@ -134,7 +134,7 @@ class Plane:
         self.relay = Relay(keys, routing, Upstreams(), limiting, ledger, Held(), log, following, worker_id)
         self.runner = Runner(self.relay, gives_way=self.kind == Worker.WEB)
         await self.heartbeat.begin()
-        jobs = {"heartbeat": self.heartbeat.run(), "leases": limiting.keep()}
+        jobs = {"heartbeat": self.heartbeat.run()}
         self.tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
         self.loop = asyncio.get_running_loop()
 

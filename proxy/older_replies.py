@@ -37,15 +37,20 @@ class TwoTReply(Reply):
 
 
 class PlainReply(Reply):
-    """JSON to be read by people; what the proxy itself refuses is plain text, and a wrong key 403."""
+    """JSON to be read by people; what the proxy itself refuses is plain text, and a wrong key 403. What
+    OpenAI would have refused is JSON: that names what of the body is wrong."""
 
     async def refuse(self, refusal: ApiError) -> None:
         if refusal.code in _NO_KEY:
             await super().whole(*FORBIDDEN)
-        elif isinstance(refusal, Plain) or (refusal.status, refusal.code) == (400, None):
+        elif isinstance(refusal, Plain) or self._is_unread(refusal):
             await self.text(refusal.status, refusal.message)
         else:
             await super().refuse(refusal)
+
+    def _is_unread(self, refusal: ApiError) -> bool:
+        """Whether it is about a body that could not be read."""
+        return (refusal.status, refusal.code, refusal.param) == (400, None, None)
 
     async def text(self, status: int, text: str) -> None:
         await super().whole(status, _TEXT, text.encode())
@@ -120,3 +125,10 @@ class Responses2Reply(PlainReply):
     def _told(self, events: bytes, *, ended: bool = False) -> bytes:
         self._told_whole = self._told_whole or _WHOLE.search(events) is not None
         return _EVENT_LINE.sub(b"", events) + (sse.DONE if ended and self._told_whole else b"")
+
+
+class StoredReply(Responses2Reply):
+    """Of a Response that is kept, where there is hardly a body to be read."""
+
+    def _is_unread(self, refusal: ApiError) -> bool:
+        return False

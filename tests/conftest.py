@@ -20,7 +20,8 @@ Over real sockets:
   `.people`, for tests that stop, kill or restart it, or need it configured otherwise. Its tables are a copy
   of others, unless it is started with `empty=True`.
 * `llama`: the base URL of a real llama.cpp server with a tiny model; `chatkit_upstream`: that of a real
-  ChatKit server; `ai_sdk_4`, `ai_sdk_7`: addresses of real chat applications made with those AI SDKs.
+  ChatKit server, `prerelease_chatkit`: of one as before the release; `ai_sdk_4`, `ai_sdk_7`: addresses of
+  real chat applications made with those AI SDKs.
 * `redis_url`, `postgres_url`: the services themselves, or a skip that says what installs them.
 
 `tests.machine.need("nginx", "apt-get install nginx-light")` skips a test where a program is missing.
@@ -285,6 +286,13 @@ def _llama(log: Path, *arguments: str) -> Iterator[str]:
 def chatkit_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a ChatKit server made with the official SDK."""
     with programs.chatkit(tmp_path_factory.mktemp("chatkit") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def prerelease_chatkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a ChatKit server of before the release."""
+    with programs.prerelease_chatkit(tmp_path_factory.mktemp("prerelease") / "log") as url:
         yield url
 
 

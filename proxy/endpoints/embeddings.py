@@ -8,11 +8,14 @@ from proxy.usage import estimate_input
 
 # What chatgpt-proxy takes where none is named; its bodies bear a `security_key`.
 OLDER_MODEL = "text-embedding-3-large"
+_OLDER_MEMBERS = ("model", "input", "dimensions", "encoding_format", "security_key")
 
 
 def parse(body: bytes, content_type: str) -> tuple[Call, str | None]:
     """The call, and the `security_key` of its body. Raises InvalidBody."""
-    fields = call.parse_fields(body)
+    fields, older = call.parse_fields(body), None
+    if "security_key" in fields:  # Its bodies may bear the caller's own account, which it never heeded here.
+        fields, older = {name: fields[name] for name in _OLDER_MEMBERS if name in fields}, OLDER_MODEL
     if "input" not in fields:
         raise InvalidBody("You must provide an 'input'.", "input")
     if call.string(fields, "encoding_format", "float") not in ("float", "base64"):
@@ -20,9 +23,7 @@ def parse(body: bytes, content_type: str) -> tuple[Call, str | None]:
     made = Call(
         endpoint="embeddings",
         path="/embeddings",
-        model=call.model_name(
-            call.string(fields, "model"), OLDER_MODEL if "security_key" in fields else None
-        ),
+        model=call.model_name(call.string(fields, "model"), older),
         stream=False,
         fields=fields,
         input_tokens_estimate=estimate_input(body),

@@ -19,7 +19,14 @@ from proxy.endpoints.older_calls import GPT_OSS_MODEL, Plain
 from proxy.endpoints.visit import Answer, Visit
 from proxy.http import Reply, Request
 from proxy.intake import header_credential, one_credential
-from proxy.older_replies import ChatgptReply, MessageReply, PlainReply, Responses2Reply, TwoTReply
+from proxy.older_replies import (
+    ChatgptReply,
+    MessageReply,
+    PlainReply,
+    Responses2Reply,
+    StoredReply,
+    TwoTReply,
+)
 from proxy.relay import Relay
 
 RESPONSES = "/openai2"
@@ -55,7 +62,7 @@ def reply_at(path: str) -> type[Reply] | None:
         return POSTS[path].reply
     if path in older_pages.PAGES:
         return MessageReply if path == "/health" else PlainReply
-    return Responses2Reply if path.startswith(f"{RESPONSES}/") else None
+    return StoredReply if path.startswith(f"{RESPONSES}/") else None
 
 
 async def answer(relay: Relay, path: str, request: Request, reply: Reply) -> None:

@@ -24,7 +24,7 @@ def test_it_tells_a_program_where_the_api_is(client: Client, accept: str) -> Non
     document = answer.json()
     assert (document["success"], document["status"], document["api"]) == (True, "ok", "/v1")
     assert {"/v1/chat/completions", "/v1/responses", "/openai"} <= set(document["endpoints"])
-    assert document.keys() >= {"message", "website", "repo"}
+    assert document.keys() >= {"message", "endpoints", "website", "repo"}
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1/nowhere", "/v1/nowhere/", "/readyz/more"])

@@ -167,7 +167,11 @@ def test_a_foreground_response_of_a_killed_process_fails_for_those_who_follow_it
     killed_at = time.monotonic()
     rest = followed(on(second, alice), response_of(told), after=3)
     assert time.monotonic() - killed_at < NOTICED_SECONDS
-    assert rest[:4] == told[4:]
+    # The client may have been a moment ahead of the log: by the last event, which came 100 ms after the one
+    # before it.
+    logged = [event for event in rest if event["type"] not in ("error", "response.failed")]
+    assert len(logged) >= 3
+    assert logged[:4] == told[4 : 4 + len(logged)]
     assert rest[-1]["type"] == "response.failed"
     assert numbers(rest) == list(range(4, 4 + len(rest)))
     assert record_of(second, response_of(told), SETTLED_SECONDS)["status"] == "lost"

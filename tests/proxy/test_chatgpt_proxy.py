@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy.endpoints import older_pages
+from proxy.endpoints.older_calls import Plain
 from tests.conftest import StartGateway
 from tests.server import UPSTREAM_API_KEY, Gateway
 from tests.upstreams.scripted import ScriptedUpstream
@@ -67,6 +69,11 @@ def test_openai_answers_a_chat(
             {"url": "https://h/i.png"},
             [{"role": "user", "content": [{"type": "text", "text": "One"}, LINK]}],
         ),
+        (
+            [{"role": "user", "content": None}],
+            {"url": "https://h/i.png"},
+            [{"role": "user", "content": [LINK]}],
+        ),
         (HELLO, "", HELLO),
     ],
 )
@@ -82,8 +89,7 @@ def test_openai_puts_the_image_into_the_last_message(
     if messages is not None:
         asked["messages"] = messages
     assert http.post("/openai", json=asked).status_code == 200
-    assert sent(upstream)["messages"] == expected
-    assert "image" not in sent(upstream)
+    assert sent(upstream) == {"model": "gpt-test", "messages": expected}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +125,11 @@ def test_an_upstreams_refusal_comes_as_json(http: httpx.Client, key: str) -> Non
     answer = http.post("/openai", json=asked)
     assert answer.status_code == 400
     assert answer.json()["error"].keys() >= {"message", "type", "param", "code"}
+    away = http.post("/openai", json={**asked, "model": "gpt-test+refuse"})
+    assert (away.status_code, away.json()["error"]["param"]) == (502, None)
+    prompt = {"security_key": key, "model": "gpt-test+status=400", "prompt": "Hi"}
+    refused = http.post("/chatgpt", json=prompt)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
 def test_a_caller_may_bring_an_account(http: httpx.Client, key: str, upstream: ScriptedUpstream) -> None:
@@ -169,11 +180,33 @@ def test_openai2_answers_and_keeps_the_response(http: httpx.Client, key: str) ->
     path = f"/openai2/{made['id']}"
     assert http.get(path, params=query).json() == made
     listed = http.get(f"{path}/input_items", params=query).json()
-    assert listed["data"][0]["content"][0]["text"] == "hi"
+    (item,) = listed["data"]
+    assert (item["role"], item["content"]) == ("user", [{"type": "input_text", "text": "hi"}])
+    assert listed == {
+        "object": "list",
+        "data": [item],
+        "first_id": item["id"],
+        "last_id": item["id"],
+        "has_more": False,
+    }
     cancelled = http.post(f"{path}/cancel", json=query)
-    assert cancelled.status_code in (200, 400)
+    assert (cancelled.status_code, cancelled.json()["error"]["type"]) == (400, "invalid_request_error")
     assert http.delete(path, params=query).json() == {"id": made["id"], "object": "response", "deleted": True}
     assert http.get(path, params=query).status_code == 404
+
+
+def test_openai2_cancels_what_runs_in_the_background(
+    http: httpx.Client, key: str, upstream: ScriptedUpstream
+) -> None:
+    asked = {"security_key": key, "model": "gpt-test+hang+tag=older", "input": "hi", "background": True}
+    path = f"/openai2/{http.post('/openai2', json=asked).json()['id']}"
+    for body in (b"", b"{}", b'{"security_key": "wrong"}'):
+        refused = http.post(f"{path}/cancel", content=body)
+        assert (refused.status_code, refused.text) == (403, "Forbidden")
+    cancelled = http.post(f"{path}/cancel", json={"security_key": key})
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+    assert cancelled.text.startswith('{\n  "')
+    assert http.get(path, params={"security_key": key}).json()["status"] == "cancelled"
 
 
 def test_openai2_streams_data_without_the_names_of_events(http: httpx.Client, key: str) -> None:
@@ -212,6 +245,7 @@ def test_it_refuses_paths_in_plain_text(
 ) -> None:
     answer = http.request(method, path)
     assert (answer.status_code, answer.text) == (status, text)
+    assert answer.headers["access-control-allow-origin"] == "*"
 
 
 def test_a_response_of_another_tenant_is_not_there(http: httpx.Client, gateway: Gateway, key: str) -> None:
@@ -267,7 +301,9 @@ def test_chatgpt_needs_a_key(http: httpx.Client) -> None:
 def test_embeddings_have_a_model_of_their_own(
     http: httpx.Client, key: str, upstream: ScriptedUpstream
 ) -> None:
-    answer = http.post("/embeddings", json={"security_key": key, "input": "Hi", "dimensions": 8})
+    account = {"openai_api_key": "sk-mine", "project": "p", "organization": "o", "timeout": 5}
+    asked = {"security_key": key, "input": "Hi", "dimensions": 8}
+    answer = http.post("/embeddings", json={**asked, **account})
     assert answer.json()["data"][0]["object"] == "embedding"
     assert sent(upstream) == {"model": "text-embedding-3-large", "input": "Hi", "dimensions": 8}
 
@@ -297,8 +333,22 @@ def test_a_sound_may_be_in_any_field(http: httpx.Client, key: str, upstream: Scr
     assert call.headers["authorization"] == "Bearer sk-mine"
 
 
-def test_a_transcription_as_text_is_text(http: httpx.Client, key: str) -> None:
-    answer = transcribe(http, {"security_key": key, "response_format": "text"})
+def test_of_several_sounds_the_last_is_heard(
+    http: httpx.Client, key: str, upstream: ScriptedUpstream
+) -> None:
+    fields = [("security_key", (None, key)), ("model", (None, "gpt-test"))]
+    fields += [("timestamp_granularities[]", (None, name)) for name in ("word", "segment")]
+    sounds = [("one", ("1.wav", b"first", "audio/wav")), ("two", ("2.wav", b"second", "audio/wav"))]
+    assert http.post("/openai/audio/transcriptions", files=[*fields, *sounds]).status_code == 200
+    body = upstream.calls()[-1].body
+    assert b"second" in body
+    assert b"first" not in body
+    assert body.count(b'name="timestamp_granularities[]"') == 2
+
+
+@pytest.mark.parametrize("form", ["text", "srt", "vtt"])
+def test_a_transcription_as_text_is_text(http: httpx.Client, key: str, form: str) -> None:
+    answer = transcribe(http, {"security_key": key, "response_format": form})
     assert answer.headers["content-type"].startswith("text/plain")
     assert not answer.text.startswith('"')
 
@@ -329,6 +379,16 @@ def test_the_pages_share_one_clock_and_one_token(start_gateway: StartGateway) ->
         for path in ("/health", "/health2", "/log", "/log_errors"):
             early = http.get(path, params={"access_token": "a-token"})
             assert (early.status_code, early.text) == (429, "Too Many Requests")
+
+
+def test_one_page_is_let_through_in_ten_seconds() -> None:
+    clock = older_pages.Clock()
+    clock.take(100.0)
+    for early in (100.0, 109.9):
+        with pytest.raises(Plain) as caught:
+            clock.take(early)
+        assert caught.value.status == 429
+    clock.take(110.0)
 
 
 def test_a_page_of_the_log_shows_no_content_and_no_markup(start_gateway: StartGateway) -> None:

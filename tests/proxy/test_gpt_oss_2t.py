@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartGateway
+from tests.deadline import until
 from tests.server import Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
@@ -97,8 +98,14 @@ def test_a_bearer_that_was_never_a_key_counts_as_none(public: Gateway, bearer: s
     assert listed.status_code == 200
 
 
-def test_a_key_of_ours_that_has_expired_stays_out(public: Gateway) -> None:
+def test_a_key_that_was_one_of_ours_stays_out(public: Gateway) -> None:
     assert chat(public, authorization="Bearer sk-expired").status_code == 401
+    alice = public.people["alice"]
+    made = alice.http.post("/api/api-keys/", json={"name": "to be revoked"}).json()
+    bearer = f"Bearer {made['secret']}"
+    assert chat(public, authorization=bearer).status_code == 200
+    assert alice.http.post(f"/api/api-keys/{made['id']}/revoke/").is_success
+    until(lambda: chat(public, authorization=bearer).status_code == 401, what="the key to be out")
 
 
 def test_a_security_key_is_meant_as_one(public: Gateway) -> None:

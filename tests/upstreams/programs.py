@@ -48,6 +48,14 @@ def chatkit(log: Path) -> Iterator[str]:
 
 
 @contextmanager
+def prerelease_chatkit(log: Path) -> Iterator[str]:
+    """The base URL of a ChatKit server of before the release (tests/upstreams/prerelease_chatkit.py)."""
+    module = [sys.executable, "-m", "tests.upstreams.prerelease_chatkit", "--port"]
+    with served(lambda port: [*module, str(port)], log, "/health") as url:
+        yield url
+
+
+@contextmanager
 def ai_sdk(major: int, log: Path) -> Iterator[str]:
     """The address of a real chat application made with that AI SDK (tests/upstreams/ai_sdk/). Skips the test
     where there is no Node.js, or where its packages are not there and cannot be had."""

@@ -227,6 +227,22 @@ def test_it_does_not_repeat_the_thoughts_of_an_earlier_answer() -> None:
     )
 
 
+def test_a_recap_is_known_by_its_type_and_not_by_its_words() -> None:
+    stream = fixture("chatkit_01_new_thread_reasoning.sse")
+    done = stream.replace(b"Add one fact about the Moon \xe2\x80\x94 keep it short.", b"Done")
+    told = message(run(passage(), done))["reasoning_content"]
+    assert told.endswith("\n\nDone")
+    assert "couple of seconds" not in told
+
+
+def test_it_tells_the_text_of_no_item_but_the_assistants() -> None:
+    other = updated("rs_1", "assistant_message.content_part.text_delta", content_index=0, delta="hidden")
+    kept = added("cot", "cot", entries=[]) + updated(
+        "cot", "assistant_message.content_part.text_delta", content_index=0, delta="hidden"
+    )
+    assert message(run(passage(), other + kept + ANSWER))["content"] == "Hi there"
+
+
 def test_it_reads_every_message_of_an_answer() -> None:
     stream = ANSWER + added("m2", content=[]) + delta("m2", "!") + done("m2", content=text("!"))
     assert message(run(passage(), stream))["content"] == "Hi there!"
