@@ -106,7 +106,7 @@ export class Chat {
     found("said").textContent = ended.error === null ? "The answer is there." : "";
   }
 
-  // Streams an answer into its view. What it says of its end: `{figures, error}`.
+  // Streams an answer into its view. What it says of its end: `{figures, error, finish}`.
   async #stream(body, headers, view, signal, showsReasoning) {
     const { turn } = view;
     const answer = new Answer();
@@ -128,7 +128,8 @@ export class Chat {
       error = signal.aborted ? null : told(problem, this.page.sign_in);
     }
     const totalMilliseconds = performance.now() - began;
-    return { figures: figures({ usage: answer.usage, firstMilliseconds, totalMilliseconds }), error };
+    const took = figures({ usage: answer.usage, firstMilliseconds, totalMilliseconds });
+    return { figures: took, error, finish: answer.finish };
   }
 
   // Another answer to what was said last.

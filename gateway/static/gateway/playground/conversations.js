@@ -56,9 +56,10 @@ export class Record {
   add(turn, system) {
     return this.#next(async () => {
       const items = [...(system === this.#system ? [] : [systemItem(system)]), ...itemsOf(turn)];
-      const kept = this.id === null ? await this.#create(turn, items) : await this.#append(items);
+      if (this.id === null) await this.#create(titleOf(turn));
+      const { data } = await this.api.json(`/conversations/${this.id}/items`, { method: "POST", body: { items } });
       this.#system = system;
-      turn.ids = kept.slice(-itemsOf(turn).length).map((item) => item.id);
+      turn.ids = data.slice(-itemsOf(turn).length).map((item) => item.id);
     });
   }
 
@@ -71,17 +72,10 @@ export class Record {
     });
   }
 
-  async #create(turn, items) {
-    const title = titleOf(turn);
-    const made = await this.api.json("/conversations", { method: "POST", body: { metadata: { title }, items } });
+  async #create(title) {
+    const made = await this.api.json("/conversations", { method: "POST", body: { metadata: { title } } });
     this.id = made.id;
     this.created(made.id, title);
-    return (await this.api.json(`/conversations/${made.id}/items?order=asc&limit=${PAGE}`)).data;
-  }
-
-  async #append(items) {
-    const path = `/conversations/${this.id}/items`;
-    return (await this.api.json(path, { method: "POST", body: { items } })).data;
   }
 
   // One after the other; what failed does not keep the next from being tried.

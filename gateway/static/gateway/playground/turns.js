@@ -2,7 +2,7 @@
 
 import { copy, make, show } from "./elements.js";
 import { GrowingMarkdown } from "./markdown.js";
-import { countdown, seconds, trouble } from "./wording.js";
+import { countdown, ending, seconds, trouble } from "./wording.js";
 
 export function userTurn(turn, { edit }) {
   const images = turn.images.map((url) => make("img", { src: url, alt: "An image that was sent" }));
@@ -79,7 +79,7 @@ export class AnswerView {
   }
 
   // When it is all there, or as much of it as there will be.
-  end({ figures = "", error = null } = {}) {
+  end({ figures = "", error = null, finish = null } = {}) {
     const { text, reasoning, stopped } = this.turn;
     this.#endThinking();
     if (reasoning !== "" && this.#shownThoughts === 0) {
@@ -91,7 +91,7 @@ export class AnswerView {
     this.element.ariaBusy = null;
     this.element.classList.remove("waits");
     this.markdown.end(text);
-    this.#figures.textContent = [stopped ? "Stopped" : "", figures].filter(Boolean).join(" · ");
+    this.#figures.textContent = [ending({ text, finish, stopped, error }), figures].filter(Boolean).join(" · ");
     show(this.#actions, true);
     if (error !== null) this.#tell(trouble(error), error.sign_in);
     this.drawn();
