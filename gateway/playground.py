@@ -46,6 +46,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "tenant": tenant.slug,
         "base_url": request.build_absolute_uri("/v1"),
         "csrf_token": get_token(request),
+        "default_model": settings.DEFAULT_MODEL,
         "sign_in": resolve_url(settings.LOGIN_URL),
     }
     context = {"data": data, "tenant": tenant, "tenants": tenants if len(tenants) > 1 else ()}

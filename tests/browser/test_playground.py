@@ -16,10 +16,15 @@ from playwright.sync_api import FilePayload, Page, Route, expect
 
 from tests import machine
 from tests.browser.conftest import DESKTOP, PHONE, Tab, Visit, accessible, user_called
+from tests.deadline import until
 from tests.server import Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
 SECONDS = 30
+AT_THE_END = """() => {
+  const { scrollTop, scrollHeight, clientHeight } = document.querySelector("#log");
+  return scrollTop > 0 && scrollHeight - scrollTop - clientHeight < 2;
+}"""
 NUMBERS = count(1)
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -189,7 +194,7 @@ def test_it_stops_and_answers_once_more(
 
 
 def test_it_says_in_words_what_went_wrong_and_keeps_what_there_was(
-    play: Play, upstream: ScriptedUpstream
+    play: Play, pat: Person, upstream: ScriptedUpstream
 ) -> None:
     playground = play()
     page, tab = playground.page, playground.tab
@@ -227,6 +232,10 @@ def test_it_says_in_words_what_went_wrong_and_keeps_what_there_was(
     upstream.behave("gpt-test", "words=3")
     playground.answer.get_by_role("button", name="Retry").click()
     assert "w1 w2 w3" in playground.ended()
+    expect(page.locator("#keeping")).to_be_hidden()
+    conversation = conversation_of(page)
+    kept = [("user", "Anybody there?"), ("assistant", "w1 w2 w3")]
+    until(lambda: items_of(pat, conversation)[-2:] == kept, seconds=5, what="what could not be kept before")
 
 
 def test_it_sends_images_and_settings_to_the_upstream(play: Play, upstream: ScriptedUpstream) -> None:
@@ -414,7 +423,7 @@ def answer(route: Route, text: str) -> None:
 
 
 def test_it_works_on_a_phone(play: Play, upstream: ScriptedUpstream) -> None:
-    upstream.behave("gpt-test", "words=60")
+    upstream.behave("gpt-test", "words=400")
     playground = play(PHONE)
     page = playground.page
     expect(page.locator("#settings")).to_be_hidden()
@@ -424,7 +433,11 @@ def test_it_works_on_a_phone(play: Play, upstream: ScriptedUpstream) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("#settings")).to_be_hidden()
     playground.ask(f"Speak to a phone {next(NUMBERS)}")
-    assert "w60" in playground.ended()
+    assert "w400" in playground.ended()
+    page.wait_for_function(AT_THE_END)
+    page.evaluate("document.querySelector('#log').scrollTop = 0")
+    page.get_by_role("button", name="To the latest").click()
+    expect(page.locator("#latest")).to_be_hidden()
     assert upstream.call("gpt-test").document["messages"][0] == {"role": "system", "content": "Be kind."}
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
     accessible(page)

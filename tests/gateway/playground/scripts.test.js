@@ -6,10 +6,11 @@ import { test } from "node:test";
 import { Api, Key, Refusal } from "./api.js";
 import { Answer } from "./answer.js";
 import { Conversations, Record } from "./conversations.js";
+import { preferred } from "./models.js";
 import { itemsOf, systemItem, titleOf, turnsOf } from "./items.js";
 import { chatBody, chatHeaders } from "./request.js";
 import { EventReader } from "./sse.js";
-import { countdown, figures, seconds, trouble } from "./wording.js";
+import { countdown, ending, figures, seconds, trouble } from "./wording.js";
 
 const SETTINGS = { model: "m", system: "", temperature: null, effort: "", showsReasoning: true };
 const user = (text, images = []) => ({ role: "user", text, images });
@@ -212,29 +213,30 @@ test("it calls a chat by its first words", () => {
   assert.equal(titleOf(user("🎉".repeat(61))), `${"🎉".repeat(59)}…`);
 });
 
-test("it writes turns down one after the other, and goes on where one could not be", async () => {
+test("it writes turns down one after the other, and later what could not be", async () => {
   const calls = [];
   const items = [];
+  let failures = 1;
   const api = {
     async json(path, { method = "GET", body } = {}) {
       calls.push(`${method} ${path}`);
-      if (method === "POST" && body.items.some((item) => item.role === "user" && item.content[0].text === "bad")) throw new Refusal({ code: "x" });
+      if (body?.items?.[0].content[0].text === "bad" && failures-- > 0) throw new Refusal({ code: "network" });
       const added = (body?.items ?? []).map((item, place) => ({ ...item, id: `i${items.length + place}` }));
       items.push(...added);
-      return path === "/conversations" ? { id: "conv_1" } : { data: method === "GET" ? items : added };
+      return path === "/conversations" ? { id: "conv_1" } : { data: added };
     },
   };
   const created = [];
   const record = new Record(api, { created: (...told) => created.push(told) });
   const [first, answer, bad, last] = [user("Hi"), said("Hello.", "Hm."), user("bad"), user("Bye")];
-  const writing = [record.add(first, "Be kind."), record.add(answer, "Be kind."), record.add(bad, "Be kind."), record.add(last, "Be kind.")];
-  const outcomes = await Promise.allSettled(writing);
-  assert.deepEqual(outcomes.map((outcome) => outcome.status), ["fulfilled", "fulfilled", "rejected", "fulfilled"]);
+  await Promise.all([record.add(first, "Be kind."), record.add(answer, "Be kind.")]);
+  await assert.rejects(record.add(bad, "Be kind."), { code: "network" });
+  await record.add(last, "Be kind.");
   assert.deepEqual(created, [["conv_1", "Hi"]]);
-  assert.deepEqual([first.ids, answer.ids, last.ids], [["i1"], ["i2", "i3"], ["i4"]]);
-  assert.deepEqual(items.map((item) => item.role ?? item.type), ["system", "user", "reasoning", "assistant", "user"]);
+  assert.deepEqual([first.ids, answer.ids, last.ids], [["i1"], ["i2", "i3"], ["i5"]]);
+  assert.deepEqual(items.map((item) => item.role ?? item.type), ["system", "user", "reasoning", "assistant", "user", "user"]);
   await record.take([answer, last]);
-  assert.deepEqual(calls.slice(-3), ["i2", "i3", "i4"].map((id) => `DELETE /conversations/conv_1/items/${id}`));
+  assert.deepEqual(calls.slice(-3), ["i2", "i3", "i5"].map((id) => `DELETE /conversations/conv_1/items/${id}`));
 });
 
 test("it lists the chats of who is signed in, in parts", async () => {
@@ -265,6 +267,25 @@ test("it says what went wrong, and whether to try again", () => {
   assert.equal(trouble({ code: "", status: 500, message: "Oh." }).text, "Oh.");
   assert.match(trouble({ code: "network" }).text, /connection/);
   assert.deepEqual([countdown(5), countdown(0), countdown(3600)].map((words) => words.slice(-9)), ["in in 5 s.", "gain now.", " minutes."].map((w) => w.slice(-9)));
+});
+
+test("it says how an answer ended, where that is odd", () => {
+  const whole = { text: "x", finish: "stop", stopped: false, error: null };
+  assert.equal(ending(whole), "");
+  assert.equal(ending({ ...whole, stopped: true }), "Stopped");
+  assert.match(ending({ ...whole, finish: "length" }), /length/);
+  assert.match(ending({ ...whole, finish: "content_filter" }), /filter/);
+  assert.match(ending({ ...whole, text: "" }), /nothing/);
+  assert.equal(ending({ ...whole, text: "", error: {} }), "");
+});
+
+test("it begins with a model that talks", () => {
+  const names = ["babbage-002", "demo", "gpt-4o", "gpt-5", "text-embedding-3-small", "whisper-1"];
+  assert.equal(preferred(names), "gpt-4o");
+  assert.equal(preferred(names, { operators: "gpt-5" }), "gpt-5");
+  assert.equal(preferred(names, { operators: "gpt-5", last: "demo" }), "demo");
+  assert.equal(preferred(names, { operators: "gone", last: "gone too" }), "gpt-4o");
+  assert.deepEqual([preferred(["demo"]), preferred(["whisper-1"]), preferred([])], ["demo", "whisper-1", null]);
 });
 
 test("it says what an answer took", () => {

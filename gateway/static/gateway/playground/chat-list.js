@@ -21,6 +21,7 @@ export class ChatList {
       this.#next = next;
       for (const { id, title } of conversations) if (!this.#rows.has(id)) this.#list.append(this.#row(id, title));
       show(found("more-chats"), next !== null);
+      this.mark(this.#open);
       this.#count();
     });
   }

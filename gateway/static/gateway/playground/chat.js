@@ -15,11 +15,14 @@ export class Chat {
   #record = null;
   #log = found("log");
   #follows = true;
+  #top = 0;
 
   // `page` has `api`, `settings`, `composer`, `created(id, title)` and `sign_in`.
   constructor(page) {
     this.page = page;
     this.#log.addEventListener("scroll", () => this.#noticeScroll());
+    const sizes = new ResizeObserver(() => this.#stick());
+    for (const element of [this.#log, found("turns")]) sizes.observe(element);
     found("latest").onclick = () => this.#toLatest();
     found("stop").onclick = () => this.stop();
     this.open();
@@ -77,7 +80,7 @@ export class Chat {
   }
 
   #answerView(turn, model) {
-    return new AnswerView(turn, { model, drawn: () => this.#stick(), retry: () => this.#retry() });
+    return new AnswerView(turn, { model, retry: () => this.#retry() });
   }
 
   #add(view) {
@@ -106,7 +109,7 @@ export class Chat {
     found("said").textContent = ended.error === null ? "The answer is there." : "";
   }
 
-  // Streams an answer into its view. What it says of its end: `{figures, error}`.
+  // Streams an answer into its view. What it says of its end: `{figures, error, finish}`.
   async #stream(body, headers, view, signal, showsReasoning) {
     const { turn } = view;
     const answer = new Answer();
@@ -128,7 +131,8 @@ export class Chat {
       error = signal.aborted ? null : told(problem, this.page.sign_in);
     }
     const totalMilliseconds = performance.now() - began;
-    return { figures: figures({ usage: answer.usage, firstMilliseconds, totalMilliseconds }), error };
+    const took = figures({ usage: answer.usage, firstMilliseconds, totalMilliseconds });
+    return { figures: took, error, finish: answer.finish };
   }
 
   // Another answer to what was said last.
@@ -178,17 +182,18 @@ export class Chat {
     }
   }
 
-  // Whoever reads what was said before is left there.
+  // Whoever goes back to what was said before is left there, until they come down again.
 
   #noticeScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#log;
-    this.#follows = scrollHeight - scrollTop - clientHeight < NEAR_PIXELS;
+    if (scrollHeight - scrollTop - clientHeight < NEAR_PIXELS) this.#follows = true;
+    else if (scrollTop < this.#top) this.#follows = false;
+    this.#top = scrollTop;
     show(found("latest"), !this.#follows);
   }
 
   #stick() {
     if (this.#follows) this.#log.scrollTop = this.#log.scrollHeight;
-    else this.#noticeScroll();
   }
 
   #toLatest() {

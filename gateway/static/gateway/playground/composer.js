@@ -1,7 +1,7 @@
 // Where a message is written: its words, and the images that go with it.
 
 import { found, make, show } from "./elements.js";
-import { dataUrlOf, MOST_IMAGES, NotSendable } from "./images.js";
+import { dataUrlOf, MOST_CHARACTERS, MOST_IMAGES, NotSendable } from "./images.js";
 
 export class Composer {
   #images = [];
@@ -66,14 +66,22 @@ export class Composer {
     this.#say("");
     for (const file of files) {
       try {
-        if (this.#images.length >= MOST_IMAGES) throw new NotSendable(`${MOST_IMAGES} images go with a message at most.`);
-        this.#images.push(await dataUrlOf(file));
+        await this.#addImage(file);
       } catch (error) {
         if (!(error instanceof NotSendable)) throw error;
         this.#say(error.message);
       }
     }
     this.#draw();
+  }
+
+  async #addImage(file) {
+    if (this.#images.length >= MOST_IMAGES) throw new NotSendable(`${MOST_IMAGES} images go with a message at most.`);
+    const url = await dataUrlOf(file);
+    if (this.#images.join("").length + url.length > MOST_CHARACTERS) {
+      throw new NotSendable(`With ${file.name} the images are too large for one message.`);
+    }
+    this.#images.push(url);
   }
 
   #draw() {

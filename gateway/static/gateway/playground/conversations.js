@@ -44,6 +44,7 @@ export class Conversations {
 // One conversation as it grows. `created` is told its id and title when it comes to be.
 export class Record {
   #work = Promise.resolve();
+  #waiting = [];
   #system = "";
 
   constructor(api, { id = null, system = "", created = () => {} } = {}) {
@@ -51,40 +52,43 @@ export class Record {
     this.#system = system;
   }
 
-  // Writes a turn down that was said under this system prompt, after all that was told before; the turn then
-  // knows the ids of its items.
+  // Writes a turn down that was said under this system prompt, after all that was told before, and that could not
+  // be written down then; the turn then knows the ids of its items.
   add(turn, system) {
+    this.#waiting.push({ turn, system });
     return this.#next(async () => {
-      const items = [...(system === this.#system ? [] : [systemItem(system)]), ...itemsOf(turn)];
-      const kept = this.id === null ? await this.#create(turn, items) : await this.#append(items);
-      this.#system = system;
-      turn.ids = kept.slice(-itemsOf(turn).length).map((item) => item.id);
+      while (this.#waiting.length > 0) {
+        await this.#write(this.#waiting[0]);
+        this.#waiting.shift();
+      }
     });
   }
 
   // Takes turns away, such as an answer that is made once more.
   take(turns) {
     return this.#next(async () => {
+      this.#waiting = this.#waiting.filter(({ turn }) => !turns.includes(turn));
       for (const id of turns.flatMap((turn) => turn.ids ?? [])) {
         await this.api.json(`/conversations/${this.id}/items/${id}`, { method: "DELETE" });
       }
     });
   }
 
-  async #create(turn, items) {
-    const title = titleOf(turn);
-    const made = await this.api.json("/conversations", { method: "POST", body: { metadata: { title }, items } });
+  async #write({ turn, system }) {
+    const items = [...(system === this.#system ? [] : [systemItem(system)]), ...itemsOf(turn)];
+    if (this.id === null) await this.#create(titleOf(turn));
+    const { data } = await this.api.json(`/conversations/${this.id}/items`, { method: "POST", body: { items } });
+    this.#system = system;
+    turn.ids = data.slice(-itemsOf(turn).length).map((item) => item.id);
+  }
+
+  async #create(title) {
+    const made = await this.api.json("/conversations", { method: "POST", body: { metadata: { title } } });
     this.id = made.id;
     this.created(made.id, title);
-    return (await this.api.json(`/conversations/${made.id}/items?order=asc&limit=${PAGE}`)).data;
   }
 
-  async #append(items) {
-    const path = `/conversations/${this.id}/items`;
-    return (await this.api.json(path, { method: "POST", body: { items } })).data;
-  }
-
-  // One after the other; what failed does not keep the next from being tried.
+  // One after the other; that one failed does not keep the next from being tried.
   #next(step) {
     const done = this.#work.then(step);
     this.#work = done.catch(() => {});

@@ -1,6 +1,7 @@
 // Images that are sent along: read, made smaller where they are large, and refused where they are too large.
 
 export const MOST_IMAGES = 8;
+export const MOST_CHARACTERS = 16 * 1024 * 1024;
 const LARGEST_FILE_BYTES = 25 * 1024 * 1024;
 const LARGEST_BYTES = 4 * 1024 * 1024;
 const LARGEST_SIDE = 2048;

@@ -79,8 +79,8 @@ export class GrowingMarkdown {
   #frame = 0;
   #resumesAt = 0;
 
-  constructor(element, drawn = () => {}) {
-    Object.assign(this, { element, drawn });
+  constructor(element) {
+    this.element = element;
     element.replaceChildren(this.#tail);
   }
 
@@ -97,7 +97,6 @@ export class GrowingMarkdown {
     whole.append(elementsOf(markdown.lexer(text)));
     this.#tail.remove();
     if (whole.innerHTML !== this.element.innerHTML) this.element.replaceChildren(...whole.childNodes);
-    this.drawn();
   }
 
   #draw = () => {
@@ -110,7 +109,6 @@ export class GrowingMarkdown {
     this.#drawTail();
     const ends = performance.now();
     this.#resumesAt = ends + PAUSE * (ends - begins);
-    this.drawn();
   };
 
   #drawTail() {

@@ -27,7 +27,7 @@ function signIn() {
 async function offerModels() {
   try {
     const { data } = await api.json("/models");
-    settings.offer(data.map((model) => model.id));
+    settings.offer(data.map((model) => model.id), given.default_model);
     if (data.length === 0) welcome("No model is reachable here yet. An operator adds upstreams and models in the admin.");
   } catch (error) {
     settings.offer([]);
@@ -92,6 +92,7 @@ document.getElementById("tenant")?.addEventListener("change", (event) => {
 });
 
 arrangeSides();
+if (matchMedia("(pointer: fine)").matches) found("words").focus(); // elsewhere a keyboard would come up
 offerModels();
 list.load();
 if (/^#conv_[0-9a-f]+$/.test(location.hash)) open(location.hash.slice(1));

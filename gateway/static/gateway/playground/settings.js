@@ -1,6 +1,7 @@
 // What the person wants of the model; remembered in this browser, but for the words of the system prompt.
 
 import { found } from "./elements.js";
+import { preferred } from "./models.js";
 
 const REMEMBERED = "tollgate.playground";
 
@@ -28,12 +29,12 @@ export class Settings {
     };
   }
 
-  // The models that there are; the one that was used last is chosen, if it is there.
-  offer(names) {
+  // The models that there are; `operators` is what calls without a model get.
+  offer(names, operators = null) {
     const { model } = this.fields;
     model.replaceChildren(...names.map((name) => new Option(name, name)));
     model.disabled = names.length === 0;
-    if (names.includes(this.wanted)) model.value = this.wanted;
+    model.value = preferred(names, { last: this.wanted, operators }) ?? "";
     if (names.length === 0) model.replaceChildren(new Option("No models", ""));
   }
 

@@ -2,7 +2,7 @@
 
 import { copy, make, show } from "./elements.js";
 import { GrowingMarkdown } from "./markdown.js";
-import { countdown, seconds, trouble } from "./wording.js";
+import { countdown, ending, seconds, trouble } from "./wording.js";
 
 export function userTurn(turn, { edit }) {
   const images = turn.images.map((url) => make("img", { src: url, alt: "An image that was sent" }));
@@ -31,9 +31,9 @@ export class AnswerView {
   #thinksSince = null;
   #timer = 0;
 
-  // `drawn` is called when it may have become higher; `retry` when somebody wants another answer.
-  constructor(turn, { model = "", drawn, retry }) {
-    Object.assign(this, { turn, drawn });
+  // `retry` is called when somebody wants another answer.
+  constructor(turn, { model = "", retry }) {
+    this.turn = turn;
     const copies = make("button", { type: "button", className: "plain", textContent: "Copy" });
     copies.onclick = () => copy(this.turn.text, copies);
     this.retries = make("button", { type: "button", className: "plain retry", textContent: "Retry", onclick: retry });
@@ -41,7 +41,7 @@ export class AnswerView {
     const name = make("header", { className: "quiet", textContent: model || "Answer" });
     this.element = make("article", { className: "turn assistant", ariaLabel: `Answer ${model}`.trim() });
     this.element.append(name, this.#reasoning, this.#words, this.#trouble, this.#actions);
-    this.markdown = new GrowingMarkdown(this.#words, drawn);
+    this.markdown = new GrowingMarkdown(this.#words);
     show(this.#actions, false);
   }
 
@@ -63,7 +63,6 @@ export class AnswerView {
     this.#thoughts.append(reasoning.slice(this.#shownThoughts));
     this.#shownThoughts = reasoning.length;
     this.#thoughts.scrollTop = this.#thoughts.scrollHeight;
-    this.drawn();
   }
 
   #speak(text) {
@@ -79,7 +78,7 @@ export class AnswerView {
   }
 
   // When it is all there, or as much of it as there will be.
-  end({ figures = "", error = null } = {}) {
+  end({ figures = "", error = null, finish = null } = {}) {
     const { text, reasoning, stopped } = this.turn;
     this.#endThinking();
     if (reasoning !== "" && this.#shownThoughts === 0) {
@@ -91,10 +90,9 @@ export class AnswerView {
     this.element.ariaBusy = null;
     this.element.classList.remove("waits");
     this.markdown.end(text);
-    this.#figures.textContent = [stopped ? "Stopped" : "", figures].filter(Boolean).join(" · ");
+    this.#figures.textContent = [ending({ text, finish, stopped, error }), figures].filter(Boolean).join(" · ");
     show(this.#actions, true);
     if (error !== null) this.#tell(trouble(error), error.sign_in);
-    this.drawn();
   }
 
   #tell({ title, text, waitSeconds, mayRetry }, signIn) {

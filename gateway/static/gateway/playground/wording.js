@@ -51,6 +51,14 @@ export function countdown(seconds) {
   return `You can try again in ${Math.ceil(seconds / 60)} minutes.`;
 }
 
+// How an answer ended, where that is not as one expects; `finish` is the API's word for it.
+export function ending({ text, finish, stopped, error }) {
+  if (stopped) return "Stopped";
+  if (finish === "length") return "Ended at the greatest length that is allowed";
+  if (finish === "content_filter") return "Ended by the provider's content filter";
+  return text === "" && !error ? "The model said nothing" : "";
+}
+
 // `usage` as the API reports it, or null; times in milliseconds, the first null where nothing came.
 export function figures({ usage, firstMilliseconds, totalMilliseconds }) {
   const told = [];
