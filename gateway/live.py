@@ -76,9 +76,9 @@ class Telling:
                 if want is not None:
                     want.until, want.anew = until, want.anew or wanted.anew
                 elif len(self._wants) < MOST_WANTED:
-                    self._wants[key] = _Want(until, anew=True)
-        if wanted.anew:
-            self._stirred.set()
+                    want = self._wants[key] = _Want(until, anew=True)
+                if want is not None and want.anew:
+                    self._stirred.set()
 
     async def run(self) -> None:
         """For ever: reports while somebody watches."""

@@ -8,7 +8,6 @@ looked for every second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -29,6 +28,7 @@ from gateway.live_view import Viewer
 from proxy.live import Sight
 
 SESSION_SECONDS = 1.0
+HANDS = 2  # jobs at a time, so that the calls have threads too
 # IANA, WebSocket Close Code Number Registry: 1012 asks to connect again. The others are of the private range.
 CHANGED, SIGNED_OUT, FORBIDDEN = 1012, 4401, 4403
 
@@ -38,6 +38,9 @@ class Pass(NamedTuple):
 
     session_key: str
     tenant: str
+
+
+_Shown = tuple[Pass, Sight]
 
 
 def sight_of(held: Pass) -> Sight:
@@ -71,15 +74,17 @@ class Guard:
 
     def __init__(self) -> None:
         self._held: dict[Viewer, Pass] = {}
+        self._unchecked: set[Viewer] = set()
         self._changed = asyncio.Event()
 
     def watch(self, viewer: Viewer, held: Pass) -> None:
         """From now on, until it is `forgotten`."""
         self._held[viewer] = held
-        self._changed.set()  # what changed since it was let in is seen too
+        self._unchecked.add(viewer)  # for what changed while it was let in
 
     def forget(self, viewer: Viewer) -> None:
         self._held.pop(viewer, None)
+        self._unchecked.discard(viewer)
 
     async def run(self) -> None:
         """For ever. While the database is away, nothing can be taken from anybody."""
@@ -100,27 +105,31 @@ class Guard:
             changes.unsubscribe(listener)
 
     async def _look(self) -> None:
-        changed = self._changed.is_set()
-        self._changed.clear()
-        if not self._held:
-            return
-        try:
-            ended = await database.run(_ended, {held.session_key for held in self._held.values()})
-            for viewer in [viewer for viewer, held in self._held.items() if held.session_key in ended]:
-                self._end(viewer, SIGNED_OUT)
-            if changed:
-                await self._check({(held, viewer.sight) for viewer, held in self._held.items()})
-        except database.DatabaseUnavailable:
-            self._changed.set() if changed else None
-            await asyncio.sleep(SESSION_SECONDS)
-            raise
+        """At all sessions; and at the rights of all where rows changed, else of those who have just come.
 
-    async def _check(self, shown: Collection[tuple[Pass, Sight]]) -> None:
+        Raises DatabaseUnavailable; what was not looked at is the next time.
+        """
+        if self._changed.is_set():
+            self._changed.clear()  # a change that comes meanwhile is another one
+            self._unchecked.update(self._held)
+        if self._held:
+            await self._end_sessions()
+            shown = list({(self._held[viewer], viewer.sight) for viewer in self._unchecked})
+            await asyncio.gather(*(self._check(shown[hand::HANDS]) for hand in range(HANDS)))
+
+    async def _end_sessions(self) -> None:
+        ended = await database.run(_ended, {held.session_key for held in self._held.values()})
+        for viewer in [viewer for viewer, held in self._held.items() if held.session_key in ended]:
+            self._end(viewer, SIGNED_OUT)
+
+    async def _check(self, shown: list[_Shown]) -> None:
         """Each of them once, however many watch by it."""
-        for each in shown:
-            code = await database.run(_code, *each)
-            if code is not None:
-                for viewer in [viewer for viewer, held in self._held.items() if (held, viewer.sight) == each]:
+        codes = await database.run(_codes, shown)
+        for viewer in list(self._unchecked):
+            each = self._held[viewer], viewer.sight
+            if each in codes:
+                self._unchecked.discard(viewer)
+                if (code := codes[each]) is not None:
                     self._end(viewer, code)
 
     def _end(self, viewer: Viewer, code: int) -> None:
@@ -134,8 +143,13 @@ def _ended(session_keys: set[str]) -> set[str]:
     return session_keys - set(there.values_list("session_key", flat=True))
 
 
+def _codes(shown: list[_Shown]) -> dict[_Shown, int | None]:
+    """What to close the connections with of those who are shown this; None where they may see it. A database
+    job."""
+    return {(held, sight): _code(held, sight) for held, sight in shown}
+
+
 def _code(held: Pass, sight: Sight) -> int | None:
-    """What to close the connection with of somebody who is shown this; None where they may see it."""
     try:
         return None if sight_of(held) == sight else CHANGED
     except ApiError as error:

@@ -48,11 +48,13 @@ class View:
     history: int = 0  # how many of them did before anybody watched
     left_out: int = 0
     _ended: deque[Ended] = field(default_factory=lambda: deque(maxlen=ENDED_KEPT))
+    _running: list[UnderWay] | None = None  # once it was asked for
 
     def hear(self, process: str, report: Report, now: float) -> None:
         """One more report of a process."""
         apart, is_new = now - report.told_at, process not in self.processes
         self.processes[process] = _Told(report, now)
+        self._running = None
         self.left_out += report.left_out
         known = {ended.id for ended in self._ended} if report.ended else set()
         for ended in reversed(report.ended):
@@ -66,10 +68,16 @@ class View:
         silent = [name for name, told in self.processes.items() if now - told.heard_at > SILENT_SECONDS]
         for name in silent:
             del self.processes[name]
+            self._running = None
         return bool(silent)
 
     def running(self) -> list[UnderWay]:
         """The newest of those that run, the newest first."""
+        if self._running is None:
+            self._running = self._newest()
+        return self._running
+
+    def _newest(self) -> list[UnderWay]:
         calls = [
             msgspec.structs.replace(call, started=call.started + told.heard_at - told.report.told_at)
             for told in self.processes.values()

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.managing import ROLES, key_of, tenant_of_roles
 from tests.server import BOOTSTRAP_API_KEY, Gateway
@@ -308,3 +309,14 @@ def test_it_is_shown_on_every_replica(gateway: Gateway, tenant: str, people: dic
                 assert there.hear()["everywhere"]
             for watch in watches:
                 assert watch.over(each)["status"] == "cancelled"
+        other.stop()
+        assert there.closed() == 1012
+
+
+def test_without_redis_it_shows_what_its_own_process_has(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(REDIS_URL="redis://127.0.0.1:1")
+    (owner,) = signed_in(gateway, "alice@acme.test")
+    with watching(owner) as watch:
+        assert not watch.hear()["everywhere"]
+        assert gateway.people["bob"].http.post(CHAT, json={"model": "demo", "messages": []}).is_success
+        assert watch.over("demo")["user"] == "bob@acme.test"
