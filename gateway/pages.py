@@ -62,6 +62,13 @@ def forbidden_to(request: HttpRequest, message: str) -> HttpResponse:
     return _refuse(request, ApiError(403, message))
 
 
+def forged(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form without the token that the page which shows it has."""
+    return forbidden_to(
+        request, "The form is too old, or not from here. Load the page again, and send it from there."
+    )
+
+
 def too_many(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """What allauth answers to who asks too often."""
     return _refuse(

@@ -51,4 +51,6 @@ class SecurityHeadersMiddleware:
         policy = _ADMIN_POLICY if request.path_info.startswith("/admin/") else _OWN_POLICY
         response.headers.setdefault("Content-Security-Policy", policy)
         response.headers.setdefault("Permissions-Policy", _PERMISSIONS)
+        if request.path_info.startswith("/accounts/"):  # secrets are shown there
+            response.headers["Cache-Control"] = "no-store"
         return response

@@ -42,6 +42,7 @@ _LINES = {(200, "application/x-ndjson"): OpenApiTypes.STR}
 
 
 class ThreadBody(Written[Thread]):
+    sometimes = ("title", "metadata")
     tenant = TenantField(read_only=True)
     conversation_id = serializers.SerializerMethodField(
         help_text="What clients call it; null: it has no name."

@@ -92,10 +92,11 @@ _LARGEST: dict[type[models.Field[Any, Any]], int] = {
 class Written(serializers.ModelSerializer[Row]):
     """A row as it is shown and written, held to every rule that its model has.
 
-    What `lasting` names can be given to a new row only.
+    What `lasting` names can be given to a new row only, and what `sometimes` names is not always shown.
     """
 
     lasting: ClassVar[tuple[str, ...]] = ()
+    sometimes: ClassVar[tuple[str, ...]] = ()
     serializer_field_mapping = {  # REST framework's type
         **serializers.ModelSerializer.serializer_field_mapping,
         models.FloatField: FiniteField,

@@ -32,6 +32,7 @@ Key = TypeVar("Key", bound=Credential)
 
 
 class KeyBody(Written[Key]):
+    sometimes = ("secret",)
     tenant = TenantField(required=False)
     secret = serializers.SerializerMethodField(help_text="Shown this once, in the answer that made the key.")
 

@@ -63,7 +63,10 @@ def _of_framework(error: exceptions.APIException, context: dict[str, Any]) -> Ap
         case exceptions.NotAuthenticated():
             challenge = ((b"www-authenticate", b"Bearer"),)
             return ApiError(
-                401, "Send an API key, or sign in at /admin/.", code="missing_api_key", headers=challenge
+                401,
+                "Send an API key, or sign in at /accounts/login/.",
+                code="missing_api_key",
+                headers=challenge,
             )
         case exceptions.MethodNotAllowed():
             allowed = ", ".join(context["view"].allowed_methods)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.openapi import AutoSchema
 from rest_framework.serializers import Serializer
 
@@ -53,8 +54,19 @@ class Described(AutoSchema):
     def get_auth(self) -> list[dict[str, list[str]]]:
         return [{"key": []}, {"session": []}]
 
+    def _map_basic_serializer(self, serializer: Any, direction: str) -> Any:
+        """What is not always shown is not promised."""
+        mapped: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        promised = [name for name in mapped.pop("required", ()) if name not in _sometimes(serializer)]
+        return {**mapped, "required": promised} if promised else mapped
+
     def map_parsers(self) -> list[str]:
         return ["application/json"]
+
+
+def _sometimes(serializer: Any) -> tuple[str, ...]:
+    names: tuple[str, ...] = getattr(serializer, "sometimes", ())
+    return names
 
 
 def with_errors(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
@@ -63,7 +75,7 @@ def with_errors(result: dict[str, Any], generator: Any, request: Any, public: bo
     components.setdefault("schemas", {})["Error"] = _ERROR
     components["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "A member's API key"},
-        "session": {"type": "apiKey", "in": "cookie", "name": "sessionid"},
+        "session": {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME},
     }
     for operations in result["paths"].values():
         for method in _METHODS:

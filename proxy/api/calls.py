@@ -94,7 +94,7 @@ def by_user_id(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class OpenCallBody(Written[OpenCall]):
-    user = UserNameField(source="user_id")
+    user = UserNameField(source="user_id", allow_null=True)
 
     class Meta:
         model = OpenCall
@@ -113,8 +113,10 @@ class OpenCalls(Calls):
 
 
 class UsageBody(Written[UsageRecord]):
-    user = UserNameField(source="user_id")
-    cost_usd = DollarsField(source="cost_nano_usd", read_only=True, help_text="null: no price is known.")
+    user = UserNameField(source="user_id", allow_null=True)
+    cost_usd = DollarsField(
+        source="cost_nano_usd", read_only=True, allow_null=True, help_text="null: no price is known."
+    )
 
     class Meta:
         model = UsageRecord

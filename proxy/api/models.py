@@ -57,6 +57,7 @@ class Routes(NoTenantsOwn, Altered, Removed):
 
 
 class ModelBody(Written[Model]):
+    sometimes = ("routes",)
     routes = RouteBody(many=True, read_only=True)
 
     class Meta:

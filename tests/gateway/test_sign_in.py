@@ -27,6 +27,7 @@ from proxy import tasks
 from tests.accounts.conftest import acme, alice
 
 __all__ = ["acme", "alice"]
+BROWSER = "text/html"
 PASSWORD = "a pass phrase of the tests"
 TOO_MANY = b"That was wrong too often"
 WRONG = b"nobody with this name and this password"
@@ -41,7 +42,7 @@ def hashed_quickly(settings: Settings) -> None:
 def browser(client: Client, alice: User) -> Client:
     alice.set_password(PASSWORD)
     alice.save()
-    client.defaults["HTTP_ACCEPT"] = "text/html"
+    client.defaults["HTTP_ACCEPT"] = BROWSER
     return client
 
 
@@ -116,6 +117,20 @@ def test_it_signs_out_by_a_form_alone(browser: Client) -> None:
     assert is_in(browser)
     browser.post("/accounts/logout/")
     assert not is_in(browser)
+
+
+def test_it_takes_no_form_of_another_site(alice: User) -> None:
+    strict = Client(enforce_csrf_checks=True, headers={"accept": BROWSER})
+    refused = sign_in(strict)
+    assert refused.status_code == 403
+    assert b"not from here" in refused.content
+    assert b"<style" not in refused.content
+
+
+def test_it_keeps_what_it_shows_out_of_caches(browser: Client) -> None:
+    sign_in(browser)
+    for path in ("/accounts/", "/accounts/password/"):
+        assert browser.get(path)["cache-control"] == "no-store"
 
 
 def test_it_changes_the_password_and_ends_the_other_sessions(browser: Client, alice: User) -> None:
