@@ -91,8 +91,8 @@ class MemberForm(RowForm):
         if "role" in self.fields:
             given = [(role, label) for role, label in Membership.Role.choices if self._may_give(role)]
             self.fields["role"].choices = given  # type: ignore[attr-defined]
-        if "email" in self.fields:
-            self.fields["email"].required = True
+        if not self.instance._state.adding:
+            del self.fields["email"]
 
     def _may_give(self, role: str) -> bool:
         return outranks(self.actor.role, Role(role))
