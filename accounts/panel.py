@@ -216,7 +216,8 @@ class RowAdmin(ModelAdmin):
             else:
                 columns.add(each[0] if isinstance(each, tuple) else str(each))
         known = any(lookup == column or lookup.startswith(f"{column}__") for column in columns)
-        return known and bool(super().lookup_allowed(lookup, value, request))
+        fit = "\0" not in str(value)  # which PostgreSQL takes for a mistake of ours
+        return known and fit and bool(super().lookup_allowed(lookup, value, request))
 
     # What is shown
 
