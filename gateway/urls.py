@@ -11,6 +11,7 @@ from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
 from gateway import pages
+from gateway.dashboard import views
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
 from proxy.api.organization import COSTS, KINDS, Buckets
@@ -31,6 +32,9 @@ for resource in MANAGED:
 urlpatterns = [
     path("", pages.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url="/static/gateway/icon.svg")),
+    path("dashboard", RedirectView.as_view(url="/dashboard/")),
+    path("dashboard/", views.dashboard, name="dashboard"),
+    path("dashboard/calls/", views.calls, name="calls"),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("api/", include(management.urls)),
