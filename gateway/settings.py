@@ -139,6 +139,7 @@ INSTALLED_APPS = [
     "threads",
     "proxy",
     "gateway",
+    "unfold.apps.BasicAppConfig",  # its charts
 ]
 # Only for the development server: its app installs Twisted's event loop wherever it is loaded.
 if sys.argv[1:2] == ["runserver"] and importlib.util.find_spec("daphne"):

@@ -11,6 +11,7 @@ from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
 from gateway import live_page, pages, playground
+from gateway.dashboard import views
 from gateway.sign_in.pages import admin_login
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
@@ -35,12 +36,15 @@ urlpatterns = [
     path("playground", RedirectView.as_view(url="/playground/", query_string=True)),
     path("playground/", playground.page, name="playground"),
     path("playground/key/", playground.key),
+    path("dashboard", RedirectView.as_view(url="/dashboard/")),
+    path("dashboard/", views.dashboard, name="dashboard"),
+    path("dashboard/calls/", views.calls, name="calls"),
+    path("dashboard/live/", live_page.page, name="live"),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/login/", admin_login),
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),
     path("admin/", admin.site.urls),
     path("accounts/", include("gateway.sign_in.urls")),
-    path("dashboard/live/", live_page.page, name="live"),
     path("api/", include(management.urls)),
     path("api/schema/", SpectacularJSONAPIView.as_view(authentication_classes=()), name="schema"),
     path(

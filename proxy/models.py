@@ -247,7 +247,10 @@ class UsageRecord(CallRow):
     ended_at = models.DateTimeField()
 
     class Meta:
-        indexes = (models.Index(fields=["tenant_id", "started_at"], name="usage_tenant_started"),)
+        indexes = (
+            models.Index(fields=["tenant_id", "started_at"], name="usage_tenant_started"),
+            models.Index(fields=["started_at"], name="usage_started"),
+        )
 
 
 class IdempotencyKey(models.Model):
@@ -301,6 +304,7 @@ class UsageSeries(models.Model):
 class UsageSum(models.Model):
     """What the calls of one series came to that were admitted in some stretch of time.
 
+    `failed` are those that ended as nobody wished: failed, truncated or lost.
     `cost_nano_usd` is of the calls that have a price, `unpriced` counts the others. The histograms are of
     calls that completed.
     """
@@ -309,6 +313,8 @@ class UsageSum(models.Model):
     series_id = models.UUIDField()
     start_at = models.DateTimeField()
     calls = models.BigIntegerField()
+    failed = models.BigIntegerField()
+    cancelled = models.BigIntegerField()
     input_tokens = models.BigIntegerField()
     cached_input_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
@@ -331,7 +337,10 @@ class UsageQuarter(UsageSum):
     pk = models.CompositePrimaryKey("tenant_id", "start_at", "series_id")
 
     class Meta:
-        indexes = (models.Index(fields=["start_at"], name="usage_quarter_start"),)
+        indexes = (
+            models.Index(fields=["start_at"], name="usage_quarter_start"),
+            models.Index(fields=["series_id", "start_at"], name="usage_quarter_series"),
+        )
 
 
 class UsageDay(UsageSum):

@@ -23,8 +23,9 @@ DIMENSIONS = (
     *("model", "upstream", "status", "error_code"),
 )
 _SUMMED = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "audio_milliseconds")
+FAILED = ("failed", "truncated", "lost")
 HISTOGRAMS = ("durations", "first_bytes")
-MEASURES = ("calls", *_SUMMED, "cost_nano_usd", "unpriced", "estimated", *HISTOGRAMS)
+MEASURES = ("calls", "failed", "cancelled", *_SUMMED, "cost_nano_usd", "unpriced", "estimated", *HISTOGRAMS)
 MINUTE, QUARTER = 1, 15  # the minutes in which records are put together
 
 
@@ -106,6 +107,8 @@ def points(records: str, minutes: int = QUARTER) -> str:
         f"{own.start.format(minutes=minutes)} AS start_at",
         dimensions,
         "1 AS calls",
+        f"CASE WHEN r.status IN ({', '.join(map(repr, FAILED))}) THEN 1 ELSE 0 END AS failed",
+        "CASE WHEN r.status = 'cancelled' THEN 1 ELSE 0 END AS cancelled",
         *(f"coalesce(r.{name}, 0) AS {name}" for name in (*_SUMMED, "cost_nano_usd")),
         "CASE WHEN r.cost_nano_usd IS NULL THEN 1 ELSE 0 END AS unpriced",
         "CASE WHEN r.estimated THEN 1 ELSE 0 END AS estimated",

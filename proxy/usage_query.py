@@ -28,6 +28,7 @@ GROUPS = {
     "endpoint": "{0}endpoint",
     "status": "{0}status",
     "error": "{0}error_code",
+    "failure": "{0}status || ' ' || {0}error_code",
 }
 _ONE_QUARTER = timedelta(minutes=QUARTER)
 

@@ -31,7 +31,6 @@ WAIT_SECONDS = 5.0
 STATEMENT_SECONDS = 5.0
 MOST_LINES = 100
 COUNTS = MEASURES[:-2]  # all but the histograms
-FAILED = ("failed", "truncated", "lost")  # the statuses that are nobody's wish
 
 _asking = threading.BoundedSemaphore(AT_ONCE)
 
@@ -41,6 +40,8 @@ class Sums:
     """What some calls came to; as in UsageSum."""
 
     calls: int = 0
+    failed: int = 0
+    cancelled: int = 0
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0

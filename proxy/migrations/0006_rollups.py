@@ -14,21 +14,18 @@ def _enqueue(apps, schema_editor):
 
 
 class Storage(PostgresOperation):
-    """Room on each page for the sums that grow in place, and an index of a few pages for all of the
-    ledger."""
+    """Room on each page for sums that grow in place, and a short tail."""
 
     def forwards(self):
         vacuumed = "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000"
-        summarized = "pages_per_range = 32, autosummarize = on"
         return [
             "ALTER TABLE proxy_usagequarter SET (fillfactor = 80)",
             "ALTER TABLE proxy_usageday SET (fillfactor = 70)",
             f"ALTER TABLE proxy_usagetail SET ({vacuumed})",
-            f"CREATE INDEX usage_started ON proxy_usagerecord USING brin (started_at) WITH ({summarized})",
         ]
 
     def backwards(self):
-        return ["DROP INDEX usage_started"]
+        return []
 
     def describe(self):
         return "Store rollups to be updated in place"
@@ -120,6 +117,8 @@ class Migration(migrations.Migration):
                 ("series_id", models.UUIDField()),
                 ("start_at", models.DateTimeField()),
                 ("calls", models.BigIntegerField()),
+                ("failed", models.BigIntegerField()),
+                ("cancelled", models.BigIntegerField()),
                 ("input_tokens", models.BigIntegerField()),
                 ("cached_input_tokens", models.BigIntegerField()),
                 ("output_tokens", models.BigIntegerField()),
@@ -156,6 +155,8 @@ class Migration(migrations.Migration):
                 ("series_id", models.UUIDField()),
                 ("start_at", models.DateTimeField()),
                 ("calls", models.BigIntegerField()),
+                ("failed", models.BigIntegerField()),
+                ("cancelled", models.BigIntegerField()),
                 ("input_tokens", models.BigIntegerField()),
                 ("cached_input_tokens", models.BigIntegerField()),
                 ("output_tokens", models.BigIntegerField()),
@@ -180,8 +181,15 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "indexes": [models.Index(fields=["start_at"], name="usage_quarter_start")],
+                "indexes": [
+                    models.Index(fields=["start_at"], name="usage_quarter_start"),
+                    models.Index(fields=["series_id", "start_at"], name="usage_quarter_series"),
+                ],
             },
+        ),
+        migrations.AddIndex(
+            model_name="usagerecord",
+            index=models.Index(fields=["started_at"], name="usage_started"),
         ),
         RowSecurity("proxy_usagetail"),
         RowSecurity("proxy_usageseries"),

@@ -16,7 +16,14 @@ from tests.server import Gateway
 
 SECRET = re.compile("sk-[0-9A-Za-z]{58}")
 # Faults of the theme itself, which docs/admin.md lists.
-THEME = ("button-name", "color-contrast", "label", "link-name", "nested-interactive", "scrollable-region-focusable")
+THEME = (
+    "button-name",
+    "color-contrast",
+    "label",
+    "link-name",
+    "nested-interactive",
+    "scrollable-region-focusable",
+)
 KEYS, MEMBERS = "/admin/accounts/apikey/", "/admin/accounts/membership/"
 
 
@@ -93,7 +100,9 @@ def test_it_changes_a_members_role(visit: Visit, staffed: Gateway) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
     row = page.get_by_role("row").filter(has_text="new@paneled.test")
     expect(row.first).to_contain_text("Viewer")
-    page.get_by_role("row").get_by_role("link", name="owner@paneled.test").first.click()  # above an admin: only to look at
+    page.get_by_role("row").get_by_role(
+        "link", name="owner@paneled.test"
+    ).first.click()  # above an admin: only to look at
     expect(page.get_by_role("button", name="Save", exact=True)).to_have_count(0)
 
 
