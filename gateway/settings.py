@@ -120,7 +120,7 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 
 INSTALLED_APPS = [
-    "unfold.apps.BasicAppConfig",  # the admin's theme, whose templates go before Django's
+    "unfold.apps.BasicAppConfig",  # the admin's theme, whose templates go before Django's; the charts of the dashboards
     "accounts.apps.PanelConfig",  # Django's admin
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -139,7 +139,6 @@ INSTALLED_APPS = [
     "threads",
     "proxy",
     "gateway",
-    "unfold.apps.BasicAppConfig",  # its charts
 ]
 # Only for the development server: its app installs Twisted's event loop wherever it is loaded.
 if sys.argv[1:2] == ["runserver"] and importlib.util.find_spec("daphne"):

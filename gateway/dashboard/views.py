@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from accounts.actors import NotManaging
 from accounts.errors import ApiError
 from accounts.models import User
+from gateway import first_steps
 from gateway.dashboard.asked import Asked
 from gateway.dashboard.listing import calls_of
 from gateway.dashboard.page import numbers_of
@@ -52,8 +53,13 @@ def _refusal(request: HttpRequest, status: int, message: str) -> HttpResponse:
 def dashboard(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     now = datetime.now(UTC)
     context = numbers_of(Asked.of(viewer, request.GET, now), now)
-    base_url = request.build_absolute_uri("/v1")
-    return render(request, "gateway/dashboard.html", {**context, "base_url": base_url})
+    around = {
+        "base_url": request.build_absolute_uri("/v1"),
+        "first_steps": first_steps.open_steps(request),
+        "live_tenant": viewer.tenant.slug if viewer.tenant else "",
+        "live_of_all": viewer.tenant is None,
+    }
+    return render(request, "gateway/dashboard.html", {**context, **around})
 
 
 @_seen

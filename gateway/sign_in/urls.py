@@ -11,7 +11,9 @@ from allauth.socialaccount import views as social
 from django.urls import path
 from django.views.generic import RedirectView
 
-from gateway.sign_in import pages, single_sign_on
+from gateway.sign_in import notes, pages, single_sign_on
+
+notes.watch()  # no second factor changes but through these pages
 
 urlpatterns = [
     path("", mfa.index, name="mfa_index"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -40,7 +41,7 @@ def staffed(session_gateway: Gateway) -> Iterator[Gateway]:
     )
     for role in ROLES:
         user_called(session_gateway, f"{role}@paneled.test", staff=False)
-    yield session_gateway
+    return session_gateway
 
 
 def status_with(gateway: Gateway, secret: str) -> int:
@@ -60,7 +61,7 @@ def shown_secret(page: Page) -> str:
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     [secret] = set(SECRET.findall(page.content()))
     assert page.evaluate("navigator.clipboard.readText()") == secret
-    return secret
+    return str(secret)
 
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
@@ -86,7 +87,8 @@ def test_it_makes_rotates_and_revokes_a_key(visit: Visit, staffed: Gateway, widt
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("Revoked: ")).to_be_visible()
     for secret in (first, second):
-        until(lambda secret=secret: status_with(staffed, secret) == 401, seconds=1, what="the revocation")
+        refused = partial(lambda key: status_with(staffed, key) == 401, secret)
+        until(refused, seconds=1, what="the revocation")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
