@@ -120,7 +120,7 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 
 INSTALLED_APPS = [
-    "unfold.apps.BasicAppConfig",  # the admin's theme, whose templates go before Django's; the charts of the dashboards
+    "unfold.apps.BasicAppConfig",  # the admin's theme, whose templates go before Django's; and charts
     "accounts.apps.PanelConfig",  # Django's admin
     "django.contrib.auth",
     "django.contrib.contenttypes",

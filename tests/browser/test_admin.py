@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import partial
 
 import httpx
@@ -29,7 +28,7 @@ KEYS, MEMBERS = "/admin/accounts/apikey/", "/admin/accounts/membership/"
 
 
 @pytest.fixture(scope="module")
-def staffed(session_gateway: Gateway) -> Iterator[Gateway]:
+def staffed(session_gateway: Gateway) -> Gateway:
     """The gateway, with a tenant of one of each role who can all sign in, and another tenant."""
     session_gateway.configure(
         {
