@@ -10,7 +10,7 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 TESTS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run tokenizer test test-fast check fmt bench lock prices vendor
+.PHONY: help run tokenizer test test-fast check fmt bench lock prices vendor screenshots
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lock: .venv/dev  ## write requirements/*.txt from requirements/*.in
 	$(LOCK) requirements/base.in -o requirements/base.txt
 	$(LOCK) requirements/tokenizer.in -o requirements/tokenizer.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
+
+screenshots: .venv/dev  ## take the pictures of docs/screenshots
+	@$(VENV) -m tests.screenshots
 
 prices: .venv/dev  ## write proxy/prices.json from the maintained price list
 	$(VENV) -m proxy.price_list
