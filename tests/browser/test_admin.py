@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -28,7 +27,7 @@ KEYS, MEMBERS = "/admin/accounts/apikey/", "/admin/accounts/membership/"
 
 
 @pytest.fixture(scope="module")
-def staffed(session_gateway: Gateway) -> Iterator[Gateway]:
+def staffed(session_gateway: Gateway) -> Gateway:
     """The gateway, with a tenant of one of each role who can all sign in, and another tenant."""
     session_gateway.configure(
         {
@@ -40,7 +39,7 @@ def staffed(session_gateway: Gateway) -> Iterator[Gateway]:
     )
     for role in ROLES:
         user_called(session_gateway, f"{role}@paneled.test", staff=False)
-    yield session_gateway
+    return session_gateway
 
 
 def status_with(gateway: Gateway, secret: str) -> int:
@@ -53,6 +52,10 @@ def status_with(gateway: Gateway, secret: str) -> int:
     return answer.status_code
 
 
+def refuses(gateway: Gateway, *secrets: str) -> bool:
+    return all(status_with(gateway, secret) == 401 for secret in secrets)
+
+
 def shown_secret(page: Page) -> str:
     """The one that the page shows, as its copy button copies it."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -60,7 +63,7 @@ def shown_secret(page: Page) -> str:
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     [secret] = set(SECRET.findall(page.content()))
     assert page.evaluate("navigator.clipboard.readText()") == secret
-    return secret
+    return str(secret)
 
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])
@@ -85,8 +88,7 @@ def test_it_makes_rotates_and_revokes_a_key(visit: Visit, staffed: Gateway, widt
     page.goto(f"{address}revoke/")
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("Revoked: ")).to_be_visible()
-    for secret in (first, second):
-        until(lambda secret=secret: status_with(staffed, secret) == 401, seconds=1, what="the revocation")
+    until(lambda: refuses(staffed, first, second), seconds=1, what="the revocation")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
