@@ -33,7 +33,7 @@ from accounts.models import Tenant, User
 from accounts.money import NANO, dollars
 from accounts.permissions import Reach, Role, reach
 from accounts.reading import Question
-from accounts.recent import RecentList
+from accounts.recent import RecentList, RowList
 from accounts.site import actor_of, is_known
 from accounts.tenancy import operator_scope
 
@@ -221,6 +221,12 @@ class RowAdmin(ModelAdmin):
 
     # What is shown
 
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[RowList]:
+        return RowList
+
+    def prepare(self, rows: Sequence[Any]) -> None:
+        """With what else is shown of them in a list, asked for once for all of them."""
+
     def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
         return self.shown_to(request, super().get_list_display(request))
 
@@ -278,9 +284,6 @@ class WatchedAdmin(RowAdmin):
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[RecentList]:
         return RecentList
-
-    def prepare(self, rows: Iterable[Any]) -> None:
-        """With what else is shown of them, asked for once for all of them."""
 
     def looked_at(self, request: HttpRequest) -> Question:
         """The rows that an index finds: those of one tenant, where one is chosen."""

@@ -1,5 +1,5 @@
-"""A list of the panel over a table that grows without end: so many of its newest rows are looked through, and
-then, if somebody wants to look further back, as many of those before."""
+"""The lists of the panel. Of a table that grows without end so many of its newest rows are looked through,
+and then, if somebody wants to look further back, as many of those before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from accounts.reading import LOOKED_THROUGH, NoSuchRow, Place, moment_of
 AFTER = "after"  # in the query: the id of the last row that was looked through
 
 
-class RecentList(ChangeList):
+class RowList(ChangeList):
+    """A list of the panel. The page's admin says by `prepare` what else is to be known of the rows on it."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list: Any = list(self.result_list)
+        self.model_admin.prepare(self.result_list)
+
+
+class RecentList(RowList):
     """The page's admin says by `looked_at` which rows an index finds."""
 
     edge: Place | None = None
@@ -37,11 +46,6 @@ class RecentList(ChangeList):
             raise IncorrectLookupParameters(error) from None
         self.edge = question.edge(place)
         return rows.filter(question.within(place, self.edge)).order_by(*question.newest_first)
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.result_list: Any = list(self.result_list)
-        self.model_admin.prepare(self.result_list)
 
     # For the words below the list
 

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path, resolve, reverse
-from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
 from accounts.actors import CHOSEN, Actor, actor_of_session, memberships_of
@@ -24,8 +23,8 @@ from accounts.permissions import Reach, reach
 from accounts.tenancy import operator_scope
 
 ROOT = "/admin/"
-# Pages about the user alone, who is no tenant's row.
-OWN_PAGES = tuple(f"{ROOT}{page}/" for page in ("login", "logout", "password_change"))
+# Sessions are no tenant's: in the scope of one, none can be ended.
+SIGN_OUT = f"{ROOT}logout/"
 
 
 class ActorMiddleware:
@@ -40,7 +39,7 @@ class ActorMiddleware:
             return self._get_response(request)
         actor = _actor(request)
         request.actor = actor  # type: ignore[attr-defined]  # beside Django's own `user`; see `actor_of`
-        if actor is None or request.path_info.startswith(OWN_PAGES):
+        if actor is None or request.path_info == SIGN_OUT:
             return self._get_response(request)
         with _scope(request, actor):
             response = self._get_response(request)
@@ -75,19 +74,9 @@ def actor_of(request: HttpRequest) -> Actor:
     return actor
 
 
-class SignIn(AuthenticationForm):
-    """The password form: whoever has nothing to do here is told so."""
-
-    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
-        assert isinstance(user, User)
-        if not user.is_active or actor_of_session(user, None) is None:
-            raise ValidationError("You are a member of no tenant.")
-
-
 class Panel(UnfoldAdminSite):
     """The site of every admin page."""
 
-    login_form = SignIn
     index_template = "admin/panel.html"
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:

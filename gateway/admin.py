@@ -4,22 +4,27 @@ are, and what a key has used."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.views import ChangeList
 
 from accounts.actors import names_of
 from accounts.key_pages import ApiKeyAdmin, CredentialAdmin, SecurityKeyAdmin
 from accounts.limit_pages import BudgetAdmin, LimitAdmin, ScopedAdmin
 from accounts.models import ApiKey, Budget, Credential, Limit, SecurityKey
+from accounts.money import dollars
 from accounts.rules import SubjectId
 from proxy.fullness import Fill, fills, pairs_for, pairs_of
+from proxy.key_usage import DAYS, SPEND_DAYS, KeyUse, last_call, uses
+from proxy.usage_report import Sums
 
 SHOWN = 20
 
@@ -30,24 +35,29 @@ def meter(fill: Fill) -> SafeString:
     return format_html(bar, f"{min(1.0, max(0.0, fill.share)):.3f}", fill.words)
 
 
-class Measured(ChangeList):
-    """A list of limits or budgets that knows of each how full the fullest of its subjects is."""
+def not_used(key: Credential) -> str:
+    """Since what is looked through began."""
+    return "never" if key.created_at > timezone.now() - timedelta(days=DAYS - 1) else f"not in {DAYS} days"
 
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.result_list: list[Any] = list(self.result_list)
-        fullest: dict[UUID, Fill] = {}
-        for fill in fills(pairs_of(self.result_list)):
-            fullest.setdefault(fill.rule_id, fill)
-        for row in self.result_list:
-            row.fullest = fullest.get(row.id)
+
+def told(sums: Sums) -> str:
+    """What some calls cost, as far as anybody knows."""
+    if sums.cost is None and sums.calls:
+        return "unpriced"
+    spent = dollars(sums.cost_nano_usd)
+    return f"{spent} and {sums.unpriced:,} unpriced" if sums.unpriced else spent
 
 
 class MeasuredAdmin(ScopedAdmin):
     """Limits and budgets, and how full they are."""
 
-    def get_changelist(self, request: HttpRequest, **options: Any) -> type[Measured]:
-        return Measured
+    def prepare(self, rows: Sequence[Any]) -> None:
+        """With how full the fullest of those is whom each is for."""
+        fullest: dict[UUID, Fill] = {}
+        for fill in fills(pairs_of(rows)):
+            fullest.setdefault(fill.rule_id, fill)
+        for row in rows:
+            row.fullest = fullest.get(row.id)
 
     def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
         name, *others = super().get_list_display(request)
@@ -93,14 +103,48 @@ def named(row: Limit | Budget, found: Sequence[Fill]) -> dict[SubjectId, str]:
 
 
 class KeyPages(CredentialAdmin):
-    """Keys, with the limits and budgets that hold for their calls."""
+    """Keys, with what they have been used for, and the limits and budgets that hold for their calls."""
+
+    def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
+        shown = [name for name in super().get_list_display(request) if name != "created_at"]
+        return [*shown[:-1], "last_day", "spent", shown[-1]]
+
+    def prepare(self, rows: Sequence[Any]) -> None:
+        """With what they have been used for."""
+        found = uses([row.id for row in rows], timezone.now())
+        for row in rows:
+            row.use = found.get(row.id, KeyUse())
+
+    @admin.display(description="last used")
+    def last_day(self, key: Any) -> str:
+        day: datetime | None = key.use.last_day
+        return not_used(key) if day is None else date_format(day, "DATE_FORMAT")
+
+    @admin.display(description=f"{SPEND_DAYS} days")
+    def spent(self, key: Any) -> str:
+        return told(key.use.sums)
 
     def get_fields(self, request: HttpRequest, obj: Credential | None = None) -> Sequence[str]:
         shown = super().get_fields(request, obj)
-        return shown if obj is None else (*shown, "held_to")
+        return shown if obj is None else (*shown, "last_used", "used", "held_to")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Credential | None = None) -> Sequence[str]:
-        return (*super().get_readonly_fields(request, obj), "held_to")
+        return (*super().get_readonly_fields(request, obj), "last_used", "used", "held_to")
+
+    @admin.display(description="last used")
+    def last_used(self, key: Any) -> str:
+        self.prepare([key])
+        day = key.use.last_day
+        if day is None:
+            return not_used(key)
+        at = last_call(key.tenant_id, key.id, day)
+        return date_format(day, "DATE_FORMAT") if at is None else date_format(at, "DATETIME_FORMAT")
+
+    @admin.display(description=f"in {SPEND_DAYS} days")
+    def used(self, key: Any) -> str:
+        self.prepare([key])
+        calls = key.use.sums.calls
+        return f"{told(key.use.sums)}, {calls:,} call{'' if calls == 1 else 's'}"
 
     @admin.display(description="limits and budgets")
     def held_to(self, key: Any) -> str:

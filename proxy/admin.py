@@ -5,7 +5,7 @@ Django's admin classes are generic to the type checker alone, hence the ignored 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
@@ -18,7 +18,6 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.admin import TabularInline
 from unfold.decorators import display
-from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
 from accounts.money import dollars
@@ -123,15 +122,6 @@ class UpstreamForm(RowForm):
         return values
 
 
-class UpstreamList(ChangeList):
-    """The list, with how each has been doing."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.result_list: Any = list(self.result_list)
-        self.model_admin.prepare(self.result_list)
-
-
 _COLOURS = {"cooling": "warning", "failing": "danger", "well": "success", "idle": "info"}
 
 
@@ -176,12 +166,8 @@ class UpstreamAdmin(AuditedAdmin):
             ),
         ]
 
-    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
-        return UpstreamList
-
-    def prepare(self, upstreams: Iterable[Any]) -> None:
+    def prepare(self, upstreams: Sequence[Any]) -> None:
         """With how they have been doing."""
-        upstreams = list(upstreams)
         found = healths((upstream.pk for upstream in upstreams), timezone.now())
         for upstream in upstreams:
             upstream.health = found[upstream.pk]
@@ -241,10 +227,6 @@ class RouteInline(TabularInline):
     extra = 1
 
 
-class ModelList(UpstreamList):
-    """The list, with what each costs."""
-
-
 @admin.register(Model)
 class ModelAdmin(AuditedAdmin):
     resource = "models"
@@ -261,9 +243,6 @@ class ModelAdmin(AuditedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
         return super().get_queryset(request).prefetch_related("routes__upstream")
 
-    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
-        return ModelList
-
     def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
         shown = super().get_list_display(request)
         return shown if _sees_routes(request) else [name for name in shown if name != "goes_to"]
@@ -271,9 +250,8 @@ class ModelAdmin(AuditedAdmin):
     def get_inlines(self, request: HttpRequest, obj: Model | None = None) -> Sequence[Any]:
         return super().get_inlines(request, obj) if _sees_routes(request) else ()
 
-    def prepare(self, models: Iterable[Any]) -> None:
+    def prepare(self, models: Sequence[Any]) -> None:
         """With what they cost now."""
-        models = list(models)
         found = prices_of({model.name for model in models})
         for model in models:
             model.price = found.get(model.name)

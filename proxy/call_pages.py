@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -54,7 +54,7 @@ class CallAdmin(WatchedAdmin):
     def get_list_filter(self, request: HttpRequest) -> Sequence[Any]:
         return filters_for(request, tuple(super().get_list_filter(request)))
 
-    def prepare(self, rows: Iterable[Any]) -> None:
+    def prepare(self, rows: Sequence[Any]) -> None:
         """With the names of what they only have the ids of."""
         rows = list(rows)
         users = names_of({row.user_id for row in rows if row.user_id is not None})

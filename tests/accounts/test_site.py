@@ -79,13 +79,9 @@ def test_it_lets_nobody_in_who_is_no_active_member_of_an_active_tenant(
     assert client.get(TENANTS).status_code == 302
 
 
-def test_it_tells_nobodys_member_why_they_cannot_sign_in(db: None, alice: User, client: Client) -> None:
-    for user in (alice, User.objects.create_user("stranger")):
-        user.set_password("open sesame")
-        user.save()
-    values = {"username": "stranger", "password": "open sesame"}
-    assert "member of no tenant" in client.post("/admin/login/", values).content.decode()
-    assert client.post("/admin/login/", values | {"username": "alice"}).status_code == 302
+def test_it_is_not_for_somebody_who_is_no_tenants_member(db: None, client: Client) -> None:
+    client.force_login(User.objects.create_user("stranger"))
+    assert client.get("/admin/", follow=True).status_code == 403
 
 
 @pytest.mark.postgres
@@ -144,15 +140,7 @@ def test_it_lets_a_member_of_several_tenants_choose(
         assert client.post("/admin/tenant/", {"tenant": other}).status_code == 403
 
 
-def test_it_lets_a_member_change_their_password_and_sign_out(alice: User, client: Client) -> None:
-    alice.set_password("open sesame")
-    alice.save()
+def test_it_lets_a_member_sign_out(alice: User, client: Client) -> None:
     client.force_login(alice)
-    assert client.get("/admin/password_change/").status_code == 200
-    new = {"new_password1": "a whole new word", "new_password2": "a whole new word"}
-    values = {"old_password": "open sesame", **new}
-    assert client.post("/admin/password_change/", values).status_code == 302
-    alice.refresh_from_db()
-    assert alice.check_password("a whole new word")
-    assert client.post("/admin/logout/").status_code == 200
+    assert client.post("/admin/logout/").status_code == 302
     assert client.get("/admin/").status_code == 302

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 
 import httpx
 import pytest
@@ -53,6 +52,10 @@ def status_with(gateway: Gateway, secret: str) -> int:
     return answer.status_code
 
 
+def refuses(gateway: Gateway, *secrets: str) -> bool:
+    return all(status_with(gateway, secret) == 401 for secret in secrets)
+
+
 def shown_secret(page: Page) -> str:
     """The one that the page shows, as its copy button copies it."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -85,9 +88,7 @@ def test_it_makes_rotates_and_revokes_a_key(visit: Visit, staffed: Gateway, widt
     page.goto(f"{address}revoke/")
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("Revoked: ")).to_be_visible()
-    for secret in (first, second):
-        refused = partial(lambda key: status_with(staffed, key) == 401, secret)
-        until(refused, seconds=1, what="the revocation")
+    until(lambda: refuses(staffed, first, second), seconds=1, what="the revocation")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
