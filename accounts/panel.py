@@ -280,6 +280,7 @@ class WatchedAdmin(RowAdmin):
     sortable_by = ()
     paginator = RecentPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # which would count all rows for each choice of each filter
     list_after_template = "admin/older.html"
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[RecentList]:

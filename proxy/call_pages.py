@@ -40,7 +40,7 @@ from proxy.export import FORMS
 from proxy.models import OpenCall, UsageRecord
 from proxy.spans import BY_ADMISSION, between
 
-LONGEST_NAME = 40
+LONGEST_NAME = 32
 _PREFIXES = ("req_", "resp_", "chatcmpl-")
 _EXPORTED = ("tenant", "model", "status", "user", "api_key", "upstream")
 

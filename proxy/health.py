@@ -1,7 +1,7 @@
 """How upstreams have been doing lately, as processes saw it: each tells with its heartbeat, and here it is
 added up. docs/decisions/0013 says why so. The counting is pure.
 
-What a process counts costs a call less than a microsecond. It is lost with the process, as its cooldowns are.
+What a process counts costs a call about a microsecond. It is lost with the process, as its cooldowns are.
 """
 
 from __future__ import annotations

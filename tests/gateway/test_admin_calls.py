@@ -111,7 +111,14 @@ def test_it_finds_calls_by_what_they_were(
 
 @pytest.mark.parametrize(
     "query",
-    [{"started_from": "soon"}, {"after": "x"}, {"after": str(UUID(int=7))}, {"p": "x"}, {"model": "\0"}],
+    [
+        {"_facets": "True"},
+        {"started_from": "soon"},
+        {"after": "x"},
+        {"after": str(UUID(int=7))},
+        {"p": "x"},
+        {"model": "\0"},
+    ],
 )
 def test_it_does_not_break_on_what_cannot_be_meant(root: Client, acme: Tenant, query: dict[str, str]) -> None:
     record(acme)

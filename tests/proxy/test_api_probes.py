@@ -65,10 +65,10 @@ def test_it_makes_models_of_what_an_upstream_lists(people: Cast, upstream: Scrip
     assert {"name": model, "routed_from": [model]} in people.operator.get(path).json()["models"]
     assert made(people.operator.post(path, json={"models": [model]})) == {"models": [], "routes": []}
     noted = results(people.operator.get("audit/", params={"limit": 2}))
-    assert [(each["action"], each["resource"]) for each in noted] == [
+    assert {(each["action"], each["resource"]) for each in noted} == {
         ("create", "routes"),
         ("create", "models"),
-    ]
+    }
     in_force(people, upstream, model)
     upstream.models.remove(model)
 
