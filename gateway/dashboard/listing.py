@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from django.http import Http404
 
@@ -46,12 +45,11 @@ def calls_of(asked: Asked, query: Mapping[str, str]) -> dict[str, Any]:
         values.setdefault(name, []).append(value)
     names = Names(values)
     more = {"after": str(shown[-1].id)} if len(found) > len(shown) else None
-    there = ZoneInfo(asked.viewer.zone)
     return {
         **around(asked, names),
-        "start": question.start.astimezone(there),
-        "end": question.end.astimezone(there),
-        "calls": [_call(record, names, there) for record in shown],
+        "start": question.start,
+        "end": question.end,
+        "calls": [_call(record, names) for record in shown],
         "more": asked.calls_between(question.start, question.end, **more) if more else "",
     }
 
@@ -77,10 +75,9 @@ def _after(query: Mapping[str, str]) -> UUID | None:
         raise Http404 from None
 
 
-def _call(record: UsageRecord, names: Names, there: ZoneInfo) -> dict[str, Any]:
+def _call(record: UsageRecord, names: Names) -> dict[str, Any]:
     return {
         "record": record,
-        "at": record.started_at.astimezone(there),
         "tenant": names.of("tenant", record.tenant_id),
         "user": names.of("user", record.user_id),
         "key": names.of("key", record.api_key_id or record.security_key_id),

@@ -135,24 +135,28 @@ def chart_data(chart: Chart, sums: Sequence[Sums]) -> dict[str, Any]:
     }
 
 
-def cells(sums: Sums) -> list[str]:
-    """A line of a table; HEADINGS are over it."""
-    latency, first = sums.duration(*SHARES), sums.first_byte(*SHARES)
-    return [
-        whole(sums.calls),
-        whole(sums.failed),
-        whole(sums.input_tokens),
-        whole(sums.cached_input_tokens),
-        whole(sums.output_tokens),
-        whole(sums.reasoning_tokens),
-        money(sums.cost),
-        whole(sums.unpriced),
-        " / ".join(map(lasting, latency)),
-        " / ".join(map(lasting, first)),
-    ]
+def lasting_each(milliseconds: Sequence[float | None]) -> str:
+    """Some that belong together, with their unit once where it is the same."""
+    texts = [lasting(each) for each in milliseconds]
+    units = {text.partition(" ")[2] for text in texts}
+    if len(units) > 1 or texts[0] == UNKNOWN:
+        return " / ".join(texts) if texts[0] != UNKNOWN else UNKNOWN
+    return f"{' / '.join(text.partition(' ')[0] for text in texts)} {units.pop()}"
 
 
 HEADINGS = (
-    *("Calls", "Failed", "Input", "Cached", "Output", "Reasoning", "Cost", "Unpriced"),
+    *("Calls", "Failed", "Input", "Cached", "Output", "Reasoning", "Cost"),
     *("Latency p50 / p95 / p99", "First token p50 / p95 / p99"),
 )
+
+
+def cells(sums: Sums) -> list[str]:
+    """A line of a table under HEADINGS."""
+    unpriced = f" + {sums.unpriced:,} unpriced" if sums.unpriced and sums.cost is not None else ""
+    return [
+        *map(whole, (sums.calls, sums.failed, sums.input_tokens, sums.cached_input_tokens)),
+        *map(whole, (sums.output_tokens, sums.reasoning_tokens)),
+        ("unpriced" if sums.cost is None else money(sums.cost)) + unpriced,
+        lasting_each(sums.duration(*SHARES)),
+        lasting_each(sums.first_byte(*SHARES)),
+    ]

@@ -178,7 +178,8 @@ def _row(asked: Asked, name: str, line: Line, names: Names) -> dict[str, Any]:
     text = names.of(name, value)
     only = {name: text if name == "tenant" else as_text(value)}
     calls = asked.calls_between(asked.period.start, asked.period.end, **only)
-    return {"name": text, "link": asked.link(**only), "calls": calls, "cells": numbers.cells(line.sums)}
+    count, *cells = numbers.cells(line.sums)
+    return {"name": text, "link": asked.link(**only), "calls": calls, "count": count, "cells": cells}
 
 
 def _budget(budget: BurnDown, names: Names) -> dict[str, Any]:

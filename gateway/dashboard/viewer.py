@@ -20,6 +20,7 @@ from proxy.usage_query import Scope, Value
 MOST_TENANTS = 500
 NONE = "none"  # in a query: who called with no user, or with no key
 _TENANT_OF_ALL = ""
+_NOBODY = {"user": "no user", "key": "no key", "upstream": "no upstream"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,9 @@ class Names:
     def of(self, group: str, value: Value) -> str:
         """For people's eyes; what is gone is called by its id."""
         if value is None or value == "":
-            return "–"
+            return _NOBODY.get(group, "none")
+        if group == "failure":
+            return str(value).strip().replace(" ", ": ", 1)
         return self._names.get(group, {}).get(value, str(value))
 
 

@@ -143,13 +143,15 @@ def test_its_tables_and_charts_are_the_ledger(
     )
     by_model = table(page, "by-model")
     costs = [row["cost_nano_usd"] for row in within if row["model"] == "gpt-test" and row["cost_nano_usd"]]
-    assert not costs or by_model["gpt-test"][6] == dollars(sum(costs))
+    assert not costs or by_model["gpt-test"][6].startswith(dollars(sum(costs)))
     series = drawn(page)["charts"]["calls"]["series"]
     assert sum(sum(each["values"]) for each in series) == len(within)
     assert len(drawn(page)["labels"]) == (24 if days == 1 else days)
 
 
 def test_each_number_leads_to_its_calls(rows: list[Row], acme: Tenant, alice: User, bob: User) -> None:
+    with operator_scope():
+        Tenant.objects.filter(id=acme.pk).update(timezone="Asia/Kathmandu")
     page = shown(alice, period="90")
     per_day = [
         query
@@ -172,7 +174,7 @@ def test_each_number_leads_to_its_calls(rows: list[Row], acme: Tenant, alice: Us
         ({"key": "none", "upstream": ""}, lambda row: not row["api_key_id"] and not row["upstream"]),
     ]
     for filters, which in found:
-        theirs = [row for row in lately(rows, 90) if which(row)]
+        theirs = [row for row in lately(rows, 90, "Asia/Kathmandu") if which(row)]
         assert theirs
         assert listed_ids(alice, period="90", **filters) == ids(theirs), filters
 

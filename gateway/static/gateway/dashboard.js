@@ -43,7 +43,7 @@ function options(chart) {
       if (link) location.assign(link);
     },
     scales: {
-      x: { stacked, grid: { display: false }, ticks },
+      x: { stacked, offset: true, grid: { display: false }, ticks },
       y: {
         stacked,
         beginAtZero: true,
