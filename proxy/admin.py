@@ -203,6 +203,8 @@ class UpstreamAdmin(AuditedAdmin):
     def lately(self, upstream: Any) -> str:
         health: Health = upstream.health
         told = f"{health.answered:,} answered, {health.failed:,} failed"
+        if health.control_tokens:
+            told += f", {health.control_tokens:,} control tokens taken out"
         if health.last_failure_at is None:
             return told
         return f"{told} (the last: {health.last_failure}, at {health.last_failure_at:%H:%M:%S} UTC)"

@@ -37,10 +37,11 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class _Seen:
-    """Of one upstream: answers and failures by minute, and the last failure."""
+    """Of one upstream: answers, failures and control tokens by minute, and the last failure."""
 
     answered: dict[int, int] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
+    control_tokens: dict[int, int] = field(default_factory=dict)
     last_failure: str = ""
     last_failure_seconds: float = 0.0
 
@@ -66,6 +67,12 @@ class Counts:
         seen.failed[minute] = seen.failed.get(minute, 0) + 1
         seen.last_failure, seen.last_failure_seconds = outcome, now
 
+    def leaked(self, upstream_id: UUID, control_tokens: int, now: float) -> None:
+        """So many control tokens of gpt-oss were taken out of an answer of its."""
+        seen = self._seen.setdefault(upstream_id, _Seen())
+        minute = int(now // 60)
+        seen.control_tokens[minute] = seen.control_tokens.get(minute, 0) + control_tokens
+
     def report(self, cool_until: Mapping[tuple[UUID, str], float], now: float, clock: datetime) -> Report:
         """For the heartbeat, as JSON: what was seen in the last MINUTES, and what cools down until when.
 
@@ -77,11 +84,13 @@ class Counts:
 
         told: Report = {}
         for upstream_id, seen in list(self._seen.items()):
-            counts = [_lately(each, now) for each in (seen.answered, seen.failed)]
+            counts = [_lately(each, now) for each in (seen.answered, seen.failed, seen.control_tokens)]
             if not any(counts):
                 del self._seen[upstream_id]
                 continue
             told[str(upstream_id)] = {"answered": counts[0], "failed": counts[1]}
+            if counts[2]:
+                told[str(upstream_id)]["control_tokens"] = counts[2]
             if counts[1]:
                 failure = {
                     "last_failure": seen.last_failure,
@@ -111,11 +120,13 @@ def _printable(model: str) -> str:
 @dataclass(slots=True)
 class Health:
     """Of one upstream, in the last MINUTES, as all `processes` that live saw it. `cooling` says of models, by
-    the upstream's names for them, until when those that it failed try others first."""
+    the upstream's names for them, until when those that it failed try others first. `control_tokens` of
+    gpt-oss were taken out of its answers: a server that lets them through wants mending."""
 
     processes: int = 0
     answered: int = 0
     failed: int = 0
+    control_tokens: int = 0
     last_failure: str = ""
     last_failure_at: datetime | None = None
     cooling: dict[str, datetime] = field(default_factory=dict)
@@ -132,6 +143,7 @@ class Health:
         """What one process said."""
         self.answered += part.get("answered", 0)
         self.failed += part.get("failed", 0)
+        self.control_tokens += part.get("control_tokens", 0)
         at = datetime.fromisoformat(part["last_failure_at"]) if "last_failure_at" in part else None
         if at is not None and (self.last_failure_at is None or at > self.last_failure_at):
             self.last_failure, self.last_failure_at = part["last_failure"], at

@@ -211,3 +211,5 @@ class Relay:
             except UpstreamReported as reported:
                 reported.tidy(target.model, ticket.call.model, target.private)
                 raise
+            finally:
+                self.routing.leaked(target, ticket.ending.control_tokens)

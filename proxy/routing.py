@@ -167,6 +167,11 @@ class Routing:
         seconds = min(retry_after or COOLDOWN_SECONDS, MAX_COOLDOWN_SECONDS)
         self._cool_until[key] = now + seconds
 
+    def leaked(self, target: Target, control_tokens: int) -> None:
+        """So many control tokens of gpt-oss were taken out of a target's answer."""
+        if control_tokens:
+            self.counts.leaked(target.upstream_id, control_tokens, asyncio.get_running_loop().time())
+
     def report(self) -> Report:
         """How upstreams are doing, for the heartbeat; what has cooled down is forgotten."""
         now = asyncio.get_running_loop().time()

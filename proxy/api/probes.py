@@ -24,6 +24,7 @@ class HealthBody(serializers.Serializer[Any]):
     processes = serializers.IntegerField(help_text="That make calls.")
     answered = serializers.IntegerField(help_text="Calls that it took.")
     failed = serializers.IntegerField(help_text="Attempts that it did not take.")
+    control_tokens = serializers.IntegerField(help_text="Of gpt-oss, taken out of its answers.")
     last_failure = serializers.CharField(allow_blank=True, help_text="A status, or what happened instead.")
     last_failure_at = serializers.DateTimeField(allow_null=True)
     cooling = serializers.DictField(

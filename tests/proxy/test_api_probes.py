@@ -87,7 +87,7 @@ def test_it_says_how_an_upstream_has_been_doing(people: Cast, upstream: Scripted
     row = added(people, upstream.url)
     assert health(people, row)["state"] == "idle"
     upstream.behave("worn-out", "status=503+retry_after=59")
-    for model in ("well-done", "worn-out"):
+    for model in ("well-done", "gpt-oss-leaky+leaks", "worn-out"):
         made(people.operator.post(f"upstreams/{row['id']}/models/", json={"models": [model]}))
         in_force(people, upstream, model)
     until(lambda: health(people, row)["failed"], seconds=7, what="a heartbeat")
@@ -95,6 +95,7 @@ def test_it_says_how_an_upstream_has_been_doing(people: Cast, upstream: Scripted
     assert (told["state"], told["last_failure"], list(told["cooling"])) == ("cooling", "503", ["worn-out"])
     assert told["processes"] >= 1
     assert told["answered"] >= 1
+    assert told["control_tokens"] >= 3
     assert told["last_failure_at"] < told["cooling"]["worn-out"]
 
 

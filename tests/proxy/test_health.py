@@ -42,6 +42,18 @@ def test_it_forgets_what_is_older_than_some_minutes() -> None:
     assert (health.state, health.failed, health.last_failure_at) == (State.WELL, 0, None)
 
 
+def test_it_adds_up_the_control_tokens_that_leaked() -> None:
+    one, another = Counts(), Counts()
+    one.answered(SEEN, 600.0)
+    one.leaked(SEEN, 3, 600.0)
+    another.leaked(SEEN, 4, 600.0)
+    another.leaked(SEEN, 1, 660.0)
+    health = added(one.report({}, 670.0, NOON), another.report({}, 670.0, NOON))
+    assert (health.control_tokens, health.state) == (8, State.WELL)
+    assert added(another.report({}, 600.0 + MINUTES * 60, NOON)).control_tokens == 1
+    assert another.report({}, 660.0 + MINUTES * 60, NOON) == {}
+
+
 def test_it_is_idle_where_nobody_asked() -> None:
     assert added({}, {}).state is State.IDLE
 
