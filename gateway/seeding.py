@@ -83,8 +83,8 @@ def make_cast(number: int) -> Cast:
 
 
 def seed(records: int, days: int, casts: Sequence[Cast], now: datetime) -> Iterator[int]:
-    """Puts so many calls on record, spread over the days before `now`, and adds them up; yields how many there
-    are so far. A third of them is the first tenant's, and the others have fewer and fewer."""
+    """Puts that many calls on record, spread over the days before `now`, and adds them up; yields how many
+    there are so far. A third of them is the first tenant's, and the others have fewer and fewer."""
     dice = random.Random(records)
     for month in range(days // 28 + 2):
         make_partitions(now - timedelta(days=28 * month))
