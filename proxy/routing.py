@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -114,17 +114,34 @@ class Table:
     prices: dict[str, tuple[tuple[datetime, TokenPrice], ...]]
 
     def candidates(self, model: str, tenant_id: UUID) -> list[Candidate]:
-        """The routes of that name that this tenant may use; patterns only where no exact name serves."""
-        found = self.exact.get(model)
-        if found is None:
-            pattern = next((p for p in self.patterns if p.matches.fullmatch(model)), None)
-            found = pattern.candidates if pattern else ()
-        return [c for c in found if c.tenant_id is None or c.tenant_id == tenant_id]
+        """The routes of that name that this tenant may use: of the exact name, else of the first pattern. What
+        leads to other tenants' upstreams alone is as if it was not there."""
+        for found in self._named(model):
+            theirs = _usable(found, tenant_id)
+            if theirs or not found:
+                return theirs
+        return []
+
+    def names(self, tenant_id: UUID) -> set[str]:
+        """The names, no patterns, that lead somewhere for this tenant."""
+        return {name for name, found in self.exact.items() if _usable(found, tenant_id)}
+
+    def _named(self, model: str) -> Iterator[Sequence[Candidate]]:
+        if model in self.exact:
+            yield self.exact[model]
+        for pattern in self.patterns:
+            if pattern.matches.fullmatch(model):
+                yield pattern.candidates
 
     def price(self, model: str, now: datetime) -> TokenPrice | None:
         """What the model costs at `now`; None when no price is known."""
         dated = self.prices.get(model, ())
         return next((price for effective_at, price in dated if effective_at <= now), None)
+
+
+def _usable(found: Sequence[Candidate], tenant_id: UUID) -> list[Candidate]:
+    """Those by way of an upstream that is everybody's, or this tenant's."""
+    return [c for c in found if c.tenant_id is None or c.tenant_id == tenant_id]
 
 
 class Routing:

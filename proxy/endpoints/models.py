@@ -43,7 +43,7 @@ def _model(name: str) -> dict[str, object]:
 
 
 async def _names(table: Table, caller: Caller) -> set[str]:
-    exact = {name for name in table.exact if table.candidates(name, caller.tenant_id)}
+    exact = table.names(caller.tenant_id)
     listed = await asyncio.gather(*(_listed(pattern, caller) for pattern in table.patterns))
     return {name for name in exact.union(*listed) if caller.may_use(name)}
 
