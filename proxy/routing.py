@@ -114,8 +114,8 @@ class Table:
     prices: dict[str, tuple[tuple[datetime, TokenPrice], ...]]
 
     def candidates(self, model: str, tenant_id: UUID) -> list[Candidate]:
-        """The routes of that name that this tenant may use: of the exact name, else of the first pattern. What
-        leads to other tenants' upstreams alone is as if it was not there."""
+        """The routes of that name that this tenant may use: of the exact name, else of a pattern. What leads
+        to other tenants' upstreams alone is as if it was not there."""
         for found in self._named(model):
             theirs = _usable(found, tenant_id)
             if theirs or not found:
