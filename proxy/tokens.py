@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class TokenCounter:
         self._waiting: dict[int, asyncio.Future[Counts | None]] = {}
         self._numbers = itertools.count()
         self._not_before = 0.0
+        self._closing = False
 
     @property
     def process_id(self) -> int | None:
@@ -57,7 +59,8 @@ class TokenCounter:
 
     def prepare(self) -> None:
         """A call has begun that may have to be counted."""
-        if INSTALLED and self._starting is None and time.monotonic() >= self._not_before:
+        is_due = self._starting is None and time.monotonic() >= self._not_before
+        if INSTALLED and is_due and not self._closing:
             self._not_before = time.monotonic() + RESTART_SECONDS
             self._starting = asyncio.create_task(self._start())
 
@@ -84,17 +87,23 @@ class TokenCounter:
 
     async def close(self) -> None:
         """Ends the process that counts."""
+        self._closing = True
         if self._starting is not None:
             await asyncio.gather(self._starting, return_exceptions=True)
+        if self._process is not None:
+            _kill(self._process)
         if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+            await self._reading
 
     async def _start(self) -> Process:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        process = await asyncio.create_subprocess_exec(
-            *_PROGRAM, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *_PROGRAM, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
+            )
+        except OSError:
+            self._starting = None
+            raise
         self._process, self._reading = process, asyncio.create_task(self._read(process))
         return process
 
@@ -105,19 +114,24 @@ class TokenCounter:
             async for line in process.stdout:
                 number, asked, said = map(int, line.split())
                 self._answer(number, (asked, said))
-            logger.warning("The tokenizer has ended. Usage is estimated from bytes for a minute.")
+            if not self._closing:
+                logger.warning("The tokenizer has ended. Usage is estimated from bytes for a minute.")
         finally:
             self._starting = self._process = None
             for number in self._waiting:
                 self._answer(number, None)
-            if process.returncode is None:
-                process.kill()
+            _kill(process)
             await process.wait()
 
     def _answer(self, number: int, counted: Counts | None) -> None:
         waiting = self._waiting.get(number)
         if waiting is not None and not waiting.done():
             waiting.set_result(counted)
+
+
+def _kill(process: Process) -> None:
+    with suppress(ProcessLookupError):  # It has ended by itself.
+        process.kill()
 
 
 def _estimated(text: str) -> int:
