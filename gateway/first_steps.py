@@ -138,8 +138,8 @@ def _upstream_steps() -> Iterator[Step]:
     yield Step(
         "model",
         "Name its models",
-        "A model is a name that callers ask for, with a route to an upstream. The name * stands for all that "
-        "no other model is called.",
+        "Discover them on the upstream's page, or add one here: a name that callers ask for, and a route. "
+        "The name * stands for every other.",
         Route.objects.exclude(upstream__dialect=DEMO).exists(),
         "/admin/proxy/model/add/",
         "Add a model",

@@ -8,6 +8,7 @@ looked for every second.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -25,9 +26,11 @@ from accounts.models import Tenant, User
 from accounts.permissions import Reach, reach
 from accounts.tenancy import operator_scope
 from gateway.live_view import Viewer
+from gateway.sign_in.requirement import SENTENCE, is_wanting
 from proxy.live import Sight
 
 SESSION_SECONDS = 1.0
+RECHECK_SECONDS = 30.0  # for what is announced to nobody, such as a second factor that is taken away
 HANDS = 2  # jobs at a time, so that the calls have threads too
 # IANA, WebSocket Close Code Number Registry: 1012 asks to connect again. The others are of the private range.
 CHANGED, SIGNED_OUT, FORBIDDEN = 1012, 4401, 4403
@@ -50,6 +53,8 @@ def sight_of(held: Pass) -> Sight:
     user = auth.get_user(request)
     if not isinstance(user, User):
         raise ApiError(401, "Sign in to watch calls.", code="not_signed_in")
+    if is_wanting(user, request.session):
+        raise ApiError(403, SENTENCE)
     actor = signed_in(user, held.tenant)
     how_far = reach(actor.role, "usage", "read")
     if how_far is Reach.NONE:
@@ -75,6 +80,7 @@ class Guard:
     def __init__(self) -> None:
         self._held: dict[Viewer, Pass] = {}
         self._unchecked: set[Viewer] = set()
+        self._checked_all_at = 0.0
         self._changed = asyncio.Event()
 
     def watch(self, viewer: Viewer, held: Pass) -> None:
@@ -105,11 +111,13 @@ class Guard:
             changes.unsubscribe(listener)
 
     async def _look(self) -> None:
-        """At all sessions; and at the rights of all where rows changed, else of those who have just come.
+        """At all sessions; at the rights of all where rows changed, else of those who have just come.
 
         Raises DatabaseUnavailable; what was not looked at is the next time.
         """
-        if self._changed.is_set():
+        now = time.monotonic()
+        if self._changed.is_set() or now - self._checked_all_at > RECHECK_SECONDS:
+            self._checked_all_at = now
             self._changed.clear()  # a change that comes meanwhile is another one
             self._unchecked.update(self._held)
         if self._held:

@@ -113,7 +113,6 @@ ASGI_APPLICATION = "gateway.asgi.application"
 AUTH_USER_MODEL = "accounts.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 APPEND_SLASH = False
-LOGIN_URL = "/admin/login/"
 USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"

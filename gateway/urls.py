@@ -10,7 +10,7 @@ from accounts.api.keys import ApiKeys, SecurityKeys
 from accounts.api.limits import Budgets, Limits
 from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
-from gateway import live_page, pages, playground
+from gateway import pages, playground
 from gateway.dashboard import views
 from gateway.sign_in.pages import admin_login
 from proxy.api.calls import OpenCalls, Usage
@@ -39,7 +39,7 @@ urlpatterns = [
     path("dashboard", RedirectView.as_view(url="/dashboard/")),
     path("dashboard/", views.dashboard, name="dashboard"),
     path("dashboard/calls/", views.calls, name="calls"),
-    path("dashboard/live/", live_page.page, name="live"),
+    path("dashboard/live/", views.live, name="live"),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/login/", admin_login),
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),

@@ -1,4 +1,4 @@
-"""`/dashboard/`: what calls came to; `/dashboard/calls/`: the calls themselves."""
+"""`/dashboard/`: what calls came to; `/dashboard/calls/`: the calls; `/dashboard/live/`: as they are made."""
 
 from __future__ import annotations
 
@@ -56,10 +56,14 @@ def dashboard(request: HttpRequest, viewer: Viewer) -> HttpResponse:
     around = {
         "base_url": request.build_absolute_uri("/v1"),
         "first_steps": first_steps.open_steps(request),
-        "live_tenant": viewer.tenant.slug if viewer.tenant else "",
-        "live_of_all": viewer.tenant is None,
     }
     return render(request, "gateway/dashboard.html", {**context, **around})
+
+
+@_seen
+def live(request: HttpRequest, viewer: Viewer) -> HttpResponse:
+    first_steps.saw_live(request)
+    return render(request, "gateway/live_page.html", {"viewer": viewer})
 
 
 @_seen

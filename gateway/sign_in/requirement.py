@@ -19,7 +19,7 @@ from accounts.models import User
 from gateway.pages import forbidden_to, is_browser
 
 _OPEN = ("/accounts/", "/static/")
-_SENTENCE = "Set up a second factor first, at /accounts/."
+SENTENCE = "Set up a second factor first, at /accounts/."
 
 
 def is_wanting(user: User | AnonymousUser, session: Mapping[str, Any]) -> bool:
@@ -45,4 +45,4 @@ class SecondFactorMiddleware:
             return self._get_response(request)
         if is_browser(request):
             return HttpResponseRedirect(reverse("mfa_index"))
-        return forbidden_to(request, _SENTENCE)
+        return forbidden_to(request, SENTENCE)

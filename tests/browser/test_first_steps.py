@@ -36,15 +36,15 @@ def save(page: Page) -> None:
 
 def add_upstream(page: Page, url: str) -> None:
     page.get_by_role("link", name="Add an upstream").click()
-    page.get_by_label("Name:", exact=True).fill("mine")
-    page.get_by_label("Dialect").select_option("openai")
-    page.get_by_label("Base url").fill(url)
+    page.fill("[name=name]", "mine")
+    page.select_option("[name=dialect]", "openai")
+    page.fill("[name=base_url]", url)
     save(page)
 
 
 def add_model(page: Page) -> None:
     page.get_by_role("link", name="Add a model").click()
-    page.get_by_label("Name:", exact=True).fill("*")
+    page.fill("[name=name]", "*")
     page.locator("select[name=routes-0-upstream]").select_option("mine")
     save(page)
 
@@ -53,7 +53,7 @@ def make_key(page: Page) -> str:
     page.get_by_role("link", name="Make an API key").click()
     choose(page, "tenant", "default")
     choose(page, "user", "admin")
-    page.get_by_label("Name:", exact=True).fill("laptop")
+    page.fill("[name=name]", "laptop")
     save(page)
     found = re.search(r"sk-\w{20,}", page.locator("body").inner_text())
     assert found is not None

@@ -284,7 +284,7 @@ def test_it_lets_nobody_in_who_is_not_signed_in_or_a_member(db: None) -> None:
 
 def test_it_says_what_to_do_before_the_first_call(acme: Tenant, alice: User, bob: User) -> None:
     assert "/admin/accounts/apikey/add/" in shown(alice)
-    assert "Ask an owner or admin of Acme" in shown(bob)
+    assert "An owner or an admin of your team makes one for you" in shown(bob)
     settle(record(acme.pk, timezone.now() - 50 * DAY, user_id=bob.pk))
     assert "No such call in this time" in shown(alice)
     assert "No call has been made" not in shown(alice)

@@ -145,7 +145,15 @@ def test_who_is_nobody_here_is_led_to_nothing(client: Client) -> None:
     assert b"Sign in" in client.get("/", headers={"accept": BROWSER}).content
     client.force_login(User.objects.create_user("stranger"))
     assert steps(client) is None
-    assert client.get("/dashboard/live/").status_code == 200
+    assert client.get("/dashboard/live/").status_code == 403
+
+
+def test_the_dashboard_has_the_steps_and_the_panel(client: Client, tenant: Tenant) -> None:
+    client.force_login(member(tenant, "owner"))
+    page = client.get("/dashboard/", headers={"accept": BROWSER}).content.decode()
+    assert "What to do next" in page
+    assert "No call has been made yet" not in page
+    assert 'data-tenant="acme"' in page
 
 
 def test_the_live_page_is_for_who_signed_in_and_names_their_tenants(client: Client, tenant: Tenant) -> None:
@@ -160,5 +168,5 @@ def test_the_live_page_is_for_who_signed_in_and_names_their_tenants(client: Clie
         Membership.objects.create(tenant=other, user=person, role="viewer")
     page = client.get("/dashboard/live/?tenant=globex").content.decode()
     assert 'data-tenant="globex"' in page
-    assert "<option selected>globex</option>" in page
+    assert '<option value="globex" selected>' in page
     assert "data-of-all" not in page

@@ -3,7 +3,6 @@
 // It is told over a WebSocket; where that does not get through it asks every POLL_MS instead, and tries the
 // socket again now and then. The messages are those of gateway/live_view.py.
 
-const SHOWN = 50;
 const OPEN_MS = 4000;
 const SILENT_MS = 25000;
 const POLL_MS = 2000;
@@ -69,7 +68,8 @@ function setText(node, text) {
 
 /** What is running and what has ended lately, as the batches tell it. */
 class Calls {
-  constructor() {
+  constructor(shown) {
+    this.shown = shown;
     this.known = new Map();
     this.running = [];
     this.ended = [];
@@ -92,7 +92,7 @@ class Calls {
     const before = new Set(this.ended.map((call) => call.id));
     const fresh = batch.ended.filter((call) => !before.has(call.id));
     for (const call of fresh) call.endedAt = Date.now() - call.ago_ms;
-    this.ended = [...fresh, ...this.ended].sort((one, other) => other.endedAt - one.endedAt).slice(0, SHOWN);
+    this.ended = [...fresh, ...this.ended].sort((one, other) => other.endedAt - one.endedAt).slice(0, this.shown);
     this.totals = batch;
     this.leftOut += batch.left_out;
     this.missed += batch.missed;
@@ -106,7 +106,7 @@ class Panel {
     this.root = root;
     this.ofAll = "ofAll" in root.dataset;
     this.query = root.dataset.tenant ? `?tenant=${encodeURIComponent(root.dataset.tenant)}` : "";
-    this.calls = new Calls();
+    this.calls = new Calls(Number(root.dataset.rows));
     this.rows = new Map();
     this.paused = false;
     this.over = false;
@@ -130,7 +130,7 @@ class Panel {
 
   end(text) {
     this.over = true;
-    this.calls = new Calls();
+    this.calls = new Calls(0);
     this.state("ended", text);
     this.part("pause").disabled = true;
     this.draw();
@@ -154,11 +154,12 @@ class Panel {
     for (const node of this.root.querySelectorAll("[data-total]")) {
       node.textContent = count(this.calls.totals[node.dataset.total] ?? null);
     }
-    this.place(this.part("running"), this.calls.running, (call) => this.runningRow(call));
-    for (const call of this.calls.running) this.refresh(this.rows.get(call.id), call);
+    const running = this.calls.running.slice(0, this.calls.shown);
+    this.place(this.part("running"), running, (call) => this.runningRow(call));
+    for (const call of running) this.refresh(this.rows.get(call.id), call);
     this.place(this.part("ended"), this.calls.ended, (call) => this.endedRow(call));
-    const more = (this.calls.totals.running_count ?? 0) - this.calls.running.length;
-    this.part("idle").hidden = this.calls.running.length > 0 && more <= 0;
+    const more = (this.calls.totals.running_count ?? 0) - running.length;
+    this.part("idle").hidden = running.length > 0 && more <= 0;
     this.part("idle").textContent = more > 0 ? `And ${count(more)} more.` : "Nothing is running.";
     this.part("none").hidden = this.calls.ended.length > 0;
     this.note();
