@@ -10,10 +10,10 @@ LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 TESTS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run tokenizer test test-fast check fmt bench lock prices vendor screenshots
+.PHONY: help run tokenizer test test-fast check fmt bench bench-pages lock prices vendor screenshots
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/base  ## set up, then serve on PORT (8000)
 	@exec $(VENV) manage.py quickstart
@@ -42,6 +42,9 @@ fmt: .venv/dev  ## put the code in its format
 
 bench: .venv/dev  ## what a call costs the server's process, beside nginx
 	@$(VENV) -m benchmarks
+
+bench-pages: .venv/dev  ## how long pages and lists take over five million calls, and what calls cost meanwhile
+	@$(VENV) -m benchmarks.pages
 
 lock: .venv/dev  ## write requirements/*.txt from requirements/*.in
 	$(LOCK) requirements/base.in -o requirements/base.txt

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection
 
 from accounts import keys
-from accounts.models import Budget, Membership, Tenant, User
+from accounts.models import ApiKey, Budget, Membership, Tenant, User
 from accounts.money import NANO
 from accounts.tenancy import operator_scope
 from proxy import ledger, rollups
@@ -20,7 +20,7 @@ from proxy.models import UsageQuarter, UsageRecord
 from proxy.partitions import make_partitions
 
 GROUP = 5000
-USERS, KEYS = 5, 10  # of each tenant
+USERS, KEYS = 5, 2  # of each tenant, and of each user
 ZONES = ("Europe/Paris", "UTC", "America/New_York", "Asia/Kolkata", "Australia/Sydney")
 # Name, upstream, endpoint, how often, nano-dollars per input and output token; none: unpriced.
 MODELS: tuple[tuple[str, str, str, int, tuple[int, int] | None], ...] = (
@@ -48,10 +48,25 @@ class NotEmpty(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """A tenant that was made up, and who calls there: users with their keys."""
+    """A tenant that was made up; who calls there, users with their keys; and its budgets with their
+    windows."""
 
     tenant_id: UUID
     callers: tuple[tuple[int, UUID], ...]
+    budgets: tuple[tuple[Budget, datetime], ...]
+
+    def charges(self, at: datetime, key_id: UUID) -> list[dict[str, str]]:
+        """What a call of that moment counts against."""
+        subjects = {"tenant": self.tenant_id, "key": key_id}
+        return [
+            {
+                "budget": budget.pk.hex,
+                "subject": f"{budget.scope}:{subjects[budget.scope]}",
+                "window_start": f"{start:%Y-%m-%d %H:%M:%S}",
+            }
+            for budget, start in self.budgets
+            if at >= start
+        ]
 
 
 def check_empty() -> None:
@@ -61,7 +76,7 @@ def check_empty() -> None:
             raise NotEmpty
 
 
-def make_cast(number: int) -> Cast:
+def make_cast(number: int, now: datetime) -> Cast:
     """Makes the tenant `seeded-<number>` with its people, keys and budgets, where it is not there yet."""
     slug = f"seeded-{number:02}"
     with operator_scope():
@@ -69,21 +84,24 @@ def make_cast(number: int) -> Cast:
             slug=slug, defaults={"name": f"Seeded {number}", "timezone": ZONES[number % len(ZONES)]}
         )
         if made:
-            Budget.objects.create(tenant=tenant, scope="tenant", amount_nano_usd=5000 * NANO, period="month")
-            Budget.objects.create(tenant=tenant, scope="key", amount_nano_usd=500 * NANO, period="week")
-        callers = []
-        for person in range(USERS):
-            name = f"user-{person}@{slug}.test"
-            user, _ = User.objects.get_or_create(username=name, defaults={"email": name})
-            role = "owner" if person == 0 else "member"
-            Membership.objects.get_or_create(tenant=tenant, user=user, defaults={"role": role})
-            for key in range(KEYS // USERS if made else 0):
-                callers.append((user.pk, keys.make_api_key(tenant, user, f"key {person}.{key}")[0].pk))
-    return Cast(tenant.pk, tuple(callers))
+            Budget.objects.create(tenant=tenant, scope="tenant", amount_nano_usd=2000 * NANO, period="month")
+            Budget.objects.create(tenant=tenant, scope="key", amount_nano_usd=100 * NANO, period="week")
+        for person in range(USERS if made else 0):
+            _add_person(tenant, f"user-{person}@{slug}.test", "owner" if person == 0 else "member")
+        callers = ApiKey.objects.of(tenant).order_by("id").values_list("user_id", "id")
+        budgets = [(each, each.window_start(now, tenant.timezone)) for each in Budget.objects.of(tenant)]
+        return Cast(tenant.pk, tuple(callers), tuple(budgets))
+
+
+def _add_person(tenant: Tenant, name: str, role: str) -> None:
+    user, _ = User.objects.get_or_create(username=name, defaults={"email": name})
+    Membership.objects.create(tenant=tenant, user=user, role=role)
+    for number in range(KEYS):
+        keys.make_api_key(tenant, user, f"{name.partition('@')[0]}, key {number + 1}")
 
 
 def seed(records: int, days: int, casts: Sequence[Cast], now: datetime) -> Iterator[int]:
-    """Puts that many calls on record, spread over the days before `now`, and adds them up; yields how many
+    """Puts so many calls on record, spread over the days before `now`, and adds them up; yields how many
     there are so far. A third of them is the first tenant's, and the others have fewer and fewer."""
     dice = random.Random(records)
     for month in range(days // 28 + 2):
@@ -123,7 +141,7 @@ def _call(dice: random.Random, at: datetime, casts: Sequence[Cast], shares: Sequ
         "model": model,
         "stream": dice.random() < 0.6,
         "started_at": ledger.timestamp(at),
-        "budgets": (),
+        "budgets": cast.charges(at, key_id),
         "status": status,
         "status_code": status_code,
         "error_code": error_code,

@@ -98,6 +98,11 @@ def given() -> str:
     return own.records.format(own.given)
 
 
+def beginnings(records: str) -> str:
+    """SELECT of the tenants of such records, and of the quarters of an hour in which they began."""
+    return f"SELECT r.tenant_id, {words().start.format(minutes=QUARTER)} AS start_at FROM {records}"  # noqa: S608
+
+
 def points(records: str, minutes: int = QUARTER) -> str:
     """SELECT of the records of a FROM clause that calls them `r`, one row each."""
     own = words()

@@ -28,7 +28,19 @@ from accounts.models import Tenant
 from accounts.tenancy import operator_scope
 from accounts.windows import EVER, window, window_start
 from proxy.models import UsageDay, UsageQuarter, UsageRecord, UsageTail, UsageZone
-from proxy.rollup_sql import DIMENSIONS, MEASURES, added, given, identity, moment, points, stored, sums, words
+from proxy.rollup_sql import (
+    DIMENSIONS,
+    MEASURES,
+    added,
+    beginnings,
+    given,
+    identity,
+    moment,
+    points,
+    stored,
+    sums,
+    words,
+)
 
 ROUND_SECONDS = 5.0
 _AT_ONCE = {"postgresql": 5000, "sqlite": 500}  # SQLite's one writer is kept waiting meanwhile
@@ -136,17 +148,22 @@ def _wait_until_alone(cursor: Any) -> None:
 
 def _add(cursor: Any, ids: str) -> None:
     """The records with these ids, a JSON array, go from the tail to the rollups."""
-    rows = f"({points(given())}) AS p"
-    cursor.execute(
-        f"INSERT INTO proxy_usageseries (id, {_DIMENSIONS}) SELECT DISTINCT series_id, {_DIMENSIONS} "  # noqa: S608
-        f"FROM {rows} WHERE true ON CONFLICT (id) DO NOTHING",
-        [ids],
-    )
-    cursor.execute(_into("proxy_usagequarter", _QUARTER_KEY, _QUARTER_KEY, rows), [ids])
-    cursor.execute(f"SELECT DISTINCT tenant_id, start_at FROM {rows}", [ids])  # noqa: S608
+    cursor.execute(f"SELECT DISTINCT tenant_id, start_at FROM ({beginnings(given())}) AS p", [ids])  # noqa: S608
     days = _days_of((identity(tenant_id), moment(start)) for tenant_id, start in cursor.fetchall())
-    in_days = f"{rows} JOIN {words().days} ON {_IN_DAY}"
-    cursor.execute(_into("proxy_usageday", _DAY_KEY, _OF_DAY, in_days), [ids, days])
+    series = (
+        f"INSERT INTO proxy_usageseries (id, {_DIMENSIONS}) SELECT DISTINCT series_id, {_DIMENSIONS} "  # noqa: S608
+        "FROM p WHERE true ON CONFLICT (id) DO NOTHING"
+    )
+    by_quarter = _into("proxy_usagequarter", _QUARTER_KEY, _QUARTER_KEY, "p")
+    by_day = _into("proxy_usageday", _DAY_KEY, _OF_DAY, f"p JOIN {words().days} ON {_IN_DAY}")
+    measured = points(given())
+    if connection.vendor == "postgresql":  # which measures them once for all three
+        first, second = f"WITH p AS MATERIALIZED ({measured}), a AS ({series})", f"b AS ({by_quarter})"
+        cursor.execute(f"{first}, {second} {by_day}", [ids, days])
+    else:
+        cursor.execute(f"WITH p AS ({measured}) {series}", [ids])
+        cursor.execute(f"WITH p AS ({measured}) {by_quarter}", [ids])
+        cursor.execute(f"WITH p AS ({measured}) {by_day}", [ids, days])
     cursor.execute(f"DELETE FROM proxy_usagetail WHERE id IN (SELECT id FROM {words().given} AS g)", [ids])  # noqa: S608
 
 

@@ -32,8 +32,9 @@ class Command(BaseCommand):
             raise CommandError(
                 "There are calls on record here. --force mixes made-up ones with them."
             ) from None
-        casts = [make_cast(number + 1) for number in range(tenants)]
+        now = datetime.now(UTC)
+        casts = [make_cast(number + 1, now) for number in range(tenants)]
         rollups.keep_zones()
-        for made in seed(records, days, casts, datetime.now(UTC)):
+        for made in seed(records, days, casts, now):
             if made % 100_000 == 0 or made == records:
                 print(f"{made:,} of {records:,} calls", flush=True)
