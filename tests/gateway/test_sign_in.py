@@ -20,8 +20,10 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
+from accounts.errors import ApiError
 from accounts.models import AuditEntry, Tenant, User
 from accounts.tenancy import TENANT_ROLE, operator_scope
+from gateway.live_rights import Pass, sight_of
 from gateway.models import CacheEntry
 from proxy import tasks
 from tests.accounts.conftest import acme, alice
@@ -360,7 +362,11 @@ def test_it_leads_operators_without_a_second_factor_to_set_one_up(
     refused = browser.get("/api/limits/", headers={"accept": "*/*"})
     assert refused.status_code == 403
     assert "second factor" in refused.json()["error"]["message"]
+    held = Pass(browser.session.session_key or "", "")
+    with pytest.raises(ApiError, match="second factor"):
+        sight_of(held)
     Authenticator.objects.create(user=alice, type="totp", data={})
+    assert sight_of(held).tenant_id is None
     assert browser.get("/api/limits/", headers={"accept": "*/*"}).status_code == 200
 
 
