@@ -111,7 +111,7 @@ class KeyPages(CredentialAdmin):
 
     def prepare(self, rows: Sequence[Any]) -> None:
         """With what they have been used for."""
-        found = uses([row.id for row in rows], timezone.now())
+        found = uses(rows, timezone.now())
         for row in rows:
             row.use = found.get(row.id, KeyUse())
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from accounts.models import Credential
 from accounts.windows import window
 from proxy.models import UsageRecord
 from proxy.usage_query import Question, Scope
@@ -27,12 +28,14 @@ class KeyUse:
     sums: Sums = field(default_factory=Sums)
 
 
-def uses(key_ids: Collection[UUID], now: datetime) -> dict[UUID, KeyUse]:
-    """Of those keys that were used in the last DAYS, whoever's they are: one statement."""
+def uses(keys: Collection[Credential], now: datetime) -> dict[UUID, KeyUse]:
+    """By id, of those keys that were used in the last DAYS: one statement, quick where one tenant has all."""
+    tenants = {key.tenant_id for key in keys}
+    scope = Scope(tenants.pop() if len(tenants) == 1 else None)
     midnight, end = window("day", now, "UTC")
     first = midnight - (DAYS - 1) * _A_DAY
     bounds = [first + number * _A_DAY for number in range(DAYS)] + [end]
-    question = Question(Scope(None), first, end, filters={"key": list(key_ids)})
+    question = Question(scope, first, end, filters={"key": [key.id for key in keys]})
     found: dict[UUID, KeyUse] = {}
     for line in over_time(question, bounds, "key", wanted=("calls", "cost_nano_usd", "unpriced")):
         [key_id] = line.group

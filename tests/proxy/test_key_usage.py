@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from accounts.models import Tenant
+from accounts.models import ApiKey, Tenant
 from accounts.tenancy import operator_scope, tenant_scope
 from proxy.key_usage import DAYS, SPEND_DAYS, last_call, uses
 from proxy.rollups import roll_up
@@ -36,7 +36,10 @@ def test_it_tells_the_last_use_and_the_spending_of_each_key(acme: Tenant, rolled
     if rolled:
         roll_up()
     with operator_scope():
-        found = uses([busy, idle, shared, unused], NOW)
+        found = uses([ApiKey(id=id_, tenant=acme) for id_ in (busy, idle, shared, unused)], NOW)
+        stranger = ApiKey(tenant_id=uuid4())
+        assert uses([ApiKey(id=busy, tenant=acme), stranger], NOW) == {busy: found[busy]}
+        assert uses([ApiKey(id=busy, tenant_id=stranger.tenant_id)], NOW) == {}
     assert set(found) == {busy, idle, shared}
     assert found[busy].last_day == datetime(2026, 3, 28, tzinfo=UTC)
     spent = found[busy].sums
