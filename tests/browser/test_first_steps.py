@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import PHONE, Visit, accessible, sign_in
 from tests.browser.test_live import as_person
 from tests.conftest import StartGateway
+from tests.deadline import until
 from tests.managing import tenant_of_roles
 from tests.server import Gateway
 from tests.upstreams.scripted import ScriptedUpstream
@@ -89,8 +90,9 @@ def test_they_go_from_nothing_to_a_call_that_is_seen(
     page.get_by_role("link", name="Watch live calls").click()
     expect(page.get_by_role("status")).to_have_text("Live")
     see_it(page, gateway, secret)
+    until(gateway.usage, what="its record")
     tab.open("/")
-    expect(page.get_by_role("link", name="Live calls")).to_be_visible()
+    expect(page.get_by_role("link", name="Live calls", exact=True)).to_be_visible()
     expect(page.get_by_role("heading", name="What to do next")).to_have_count(0)
 
 
