@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,12 +13,16 @@ from rest_framework.views import APIView
 
 from accounts.actors import names_of
 from accounts.api.fields import Asked, DollarsField, UserNameField, Written, user_ids
-from accounts.api.parts import Newest
+from accounts.api.parts import DEFAULT_LIMIT, LARGEST_LIMIT, Newest, whole
 from accounts.api.resource import Resource
 from accounts.errors import ApiError
 from accounts.models import User
+from accounts.permissions import Reach
 from accounts.tenancy import operator_scope
+from accounts.windows import EVER
 from proxy.models import OpenCall, UsageRecord
+from proxy.usage_calls import AN_INSTANT, narrowed
+from proxy.usage_query import Question, Scope, Value
 
 _CALL = (
     *("id", "tenant_id", "user", "api_key_id", "security_key_id", "endpoint", "model"),
@@ -26,23 +31,26 @@ _CALL = (
 
 
 class NewestAdmitted(Newest):
-    """By when calls were admitted, for the tenant's index is in that order; of all tenants by id."""
+    """By when calls were admitted, which is what the ledger has indexes for."""
 
     def paginate_queryset(self, queryset: Any, request: Any, view: APIView | None = None) -> Any:
-        resource = cast(Resource, view)
-        self._theirs = resource.get_queryset() if resource.one_tenant() else None
+        self._resource = cast(Usage, view)
+        self._most = whole(request, "limit", DEFAULT_LIMIT, 1, LARGEST_LIMIT) + 1
         return super().paginate_queryset(queryset, request, view)
 
     def in_order(self, rows: QuerySet[Any], after: UUID | None) -> QuerySet[Any]:
-        if self._theirs is None:
-            return super().in_order(rows, after)
-        in_order = rows.order_by("-started_at", "-id")
-        if after is None:
-            return in_order
-        last = self._theirs.filter(id=after).values_list("started_at", flat=True).first()
-        if last is None:
-            raise ApiError(400, "after: There is no such row.", param="after")
-        return in_order.filter(Q(started_at__lt=last) | Q(started_at=last, id__lt=after))
+        end = datetime.now(UTC) + timedelta(days=1)
+        if after is not None:
+            theirs = self._resource.get_queryset()
+            last = theirs.filter(id=after).values_list("started_at", flat=True).first()
+            if last is None:
+                raise ApiError(400, "after: There is no such row.", param="after")
+            rows = rows.filter(Q(started_at__lt=last) | Q(started_at=last, id__lt=after))
+            end = last + AN_INSTANT
+        question = self._resource.question
+        if question is not None:
+            rows = narrowed(rows, question, min(end, question.end), self._most)
+        return rows.order_by("-started_at", "-id")
 
 
 class CallsAsked(Asked):
@@ -60,14 +68,12 @@ class Calls(Resource):
     """What both have in common."""
 
     asked = CallsAsked
-    pagination_class: Any = NewestAdmitted
+    pagination_class: Any = Newest
 
     def filtered(self, rows: QuerySet[Any], values: dict[str, Any]) -> QuerySet[Any]:
         name = values.pop("user", None)
         if name is not None:
-            with operator_scope():
-                user = User.objects.named([name]).get(name)
-            rows = rows.filter(user_id=user.pk) if user else rows.none()
+            rows = rows.filter(user_id__in=[user.pk for user in _called(name)])
         return super().filtered(rows, values)
 
     def context_of(self, rows: Sequence[Any]) -> dict[str, Any]:
@@ -88,7 +94,6 @@ class OpenCalls(Calls):
 
     resource, noun = "open-calls", "open call"
     serializer_class = OpenCallBody
-    pagination_class = Newest
 
     def rows(self) -> QuerySet[Any]:
         return OpenCall.objects.all()
@@ -123,6 +128,48 @@ class Usage(Calls):
     resource, noun = "usage", "usage record"
     serializer_class = UsageBody
     asked = UsageAsked
+    pagination_class = NewestAdmitted
+    question: Question | None = None  # what is asked for, where the rollups know where to look for it
 
     def rows(self) -> QuerySet[Any]:
         return UsageRecord.objects.all()
+
+    def filtered(self, rows: QuerySet[Any], values: dict[str, Any]) -> QuerySet[Any]:
+        if values and values.keys() <= _NARROWING.keys() | _IN_TIME:
+            self.question = self._question(values)
+        return super().filtered(rows, values)
+
+    def _question(self, values: dict[str, Any]) -> Question:
+        named = self.request.query_params.get("tenant")
+        tenant_id = self.actor.tenant_id if named is None else self.tenant_called(named).id
+        own = self.actor.user_id if self.reach() is Reach.OWN else None
+        filters: dict[str, tuple[Value, ...]] = {
+            group: (values[name],) for name, group in _NARROWING.items() if name in values
+        }
+        if "user" in filters:
+            filters["user"] = tuple(found.pk for found in _called(values["user"]))
+        return Question(
+            Scope(tenant_id, own),
+            values.get("started_at__gte", EVER),
+            values.get("started_at__lt", datetime.now(UTC) + timedelta(days=1)),
+            filters=filters,
+        )
+
+
+# What the rollups tell calls apart by.
+_NARROWING = {
+    "endpoint": "endpoint",
+    "model": "model",
+    "user": "user",
+    "status": "status",
+    "upstream": "upstream",
+    "error_code": "error",
+    "api_key_id": "key",
+    "security_key_id": "key",
+}
+_IN_TIME = {"started_at__gte", "started_at__lt"}
+
+
+def _called(name: str) -> list[User]:
+    with operator_scope():
+        return list(User.objects.named([name]).values())
