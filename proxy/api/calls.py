@@ -135,7 +135,7 @@ class Usage(Calls):
         return UsageRecord.objects.all()
 
     def filtered(self, rows: QuerySet[Any], values: dict[str, Any]) -> QuerySet[Any]:
-        if values and values.keys() <= _NARROWING.keys() | _IN_TIME:
+        if values and values.keys() <= {name for _, name in _GROUPS} | _IN_TIME:
             self.question = self._question(values)
         return super().filtered(rows, values)
 
@@ -144,7 +144,7 @@ class Usage(Calls):
         tenant_id = self.actor.tenant_id if named is None else self.tenant_called(named).id
         own = self.actor.user_id if self.reach() is Reach.OWN else None
         filters: dict[str, tuple[Value, ...]] = {
-            group: (values[name],) for name, group in _NARROWING.items() if name in values
+            group: (values[name],) for group, name in _GROUPS if name in values
         }
         if "user" in filters:
             filters["user"] = tuple(found.pk for found in _called(values["user"]))
@@ -156,17 +156,12 @@ class Usage(Calls):
         )
 
 
-# What the rollups tell calls apart by.
-_NARROWING = {
-    "endpoint": "endpoint",
-    "model": "model",
-    "user": "user",
-    "status": "status",
-    "upstream": "upstream",
-    "error_code": "error",
-    "api_key_id": "key",
-    "security_key_id": "key",
-}
+# What the rollups tell calls apart by, and what it is called here.
+_SAME = ("endpoint", "model", "user", "status", "upstream")
+_GROUPS = (
+    *zip(_SAME, _SAME, strict=True),
+    *(("error", "error_code"), ("key", "api_key_id"), ("key", "security_key_id")),
+)
 _IN_TIME = {"started_at__gte", "started_at__lt"}
 
 
