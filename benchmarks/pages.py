@@ -87,7 +87,8 @@ def pages(who: Mapping[str, str], now: int) -> list[Page]:
     found += [Page("operator", "/dashboard/?tenant=seeded-01&period=90")]
     found += [Page("owner", f"/dashboard/?period=90&{each}") for each in filters[1:]]
     found += [Page(name, f"/dashboard/calls/?period=90&{each}") for name in names for each in filters]
-    return found + [Page(name, path) for name in ("key", "operator") for path in lists(who, now)]
+    found += [Page("key", path) for path in lists(who, now)]
+    return found + [Page("operator", path) for path in lists(who, now) if path.startswith("/api/")]
 
 
 def lists(who: Mapping[str, str], now: int) -> Iterator[str]:

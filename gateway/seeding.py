@@ -81,7 +81,7 @@ def make_cast(number: int, now: datetime) -> Cast:
     slug = f"seeded-{number:02}"
     with operator_scope():
         tenant, made = Tenant.objects.get_or_create(
-            slug=slug, defaults={"name": f"Seeded {number}", "timezone": ZONES[number % len(ZONES)]}
+            slug=slug, defaults={"name": f"Seeded {number}", "timezone": ZONES[(number - 1) % len(ZONES)]}
         )
         if made:
             Budget.objects.create(tenant=tenant, scope="tenant", amount_nano_usd=2000 * NANO, period="month")

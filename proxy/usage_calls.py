@@ -13,14 +13,16 @@ from itertools import pairwise
 from operator import or_
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Min, Q, QuerySet
 
 from accounts.windows import window
-from proxy.models import UsageRecord
+from proxy.models import UsageDay, UsageRecord
 from proxy.rollup_sql import QUARTER
+from proxy.rollups import UTC_ZONE
 from proxy.usage_query import Piece, Question, Value
 from proxy.usage_report import over_time
 
+AN_INSTANT = timedelta(microseconds=1)
 _ONE_QUARTER = timedelta(minutes=QUARTER)
 
 
@@ -38,10 +40,19 @@ def newest_calls(question: Question, most: int, after: UUID | None = None) -> li
         if last is None:
             raise NoSuchCall
         rows = rows.filter(Q(started_at__lt=last) | Q(started_at=last, id__lt=after))
-        end = min(end, last + timedelta(microseconds=1))
-    if question.filters or question.scope.user_id is not None:
-        rows = rows.filter(_within(where(question, end, most)))
+        end = min(end, last + AN_INSTANT)
+    rows = narrowed(rows, question, end, most)
     return list(rows.order_by("-started_at", "-id")[:most])
+
+
+def narrowed(
+    rows: QuerySet[UsageRecord], question: Question, end: datetime, most: int
+) -> QuerySet[UsageRecord]:
+    """The rows in the stretches of time in which the last so many before `end` are that the question is
+    about: the same rows, sooner found. Those that it is about without a filter are found at once anyway."""
+    if not question.filters and question.scope.user_id is None:
+        return rows
+    return rows.filter(_within(where(question, end, most)))
 
 
 def matching(question: Question) -> QuerySet[UsageRecord]:
@@ -97,10 +108,16 @@ def _newest(question: Question, bounds: Sequence[datetime], most: int) -> list[P
 
 
 def _borders(question: Question, end: datetime) -> list[datetime]:
-    """The start, the midnights up to the end, and the end."""
+    """The start, the midnights from the first call on and up to the end, and the end."""
+    days = UsageDay.objects.filter(zone=UTC_ZONE)
+    if question.scope.tenant_id is not None:
+        days = days.filter(tenant_id=question.scope.tenant_id)
+    first = days.aggregate(first=Min("start_at"))["first"] or end
     bounds = [question.start]
+    following = window("day", max(first, question.start), question.zone)[1]
     while bounds[-1] < end:
-        bounds.append(min(window("day", bounds[-1], question.zone)[1], end))
+        bounds.append(min(following, end))
+        following = window("day", following, question.zone)[1]
     return bounds
 
 

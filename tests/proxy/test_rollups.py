@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 from hypothesis import settings
@@ -31,6 +32,7 @@ from accounts.windows import window
 from proxy import partitions, rollups, tasks
 from proxy.ledger import Row
 from proxy.models import UsageDay, UsageQuarter, UsageRecord, UsageSeries, UsageTail, UsageZone
+from proxy.usage_calls import newest_calls
 from proxy.usage_query import Question, Scope, Value
 from proxy.usage_report import COUNTS, Line, Sums, breakdown, one_moment, over_time
 from tests.recording import MOMENT, record, settle
@@ -45,7 +47,7 @@ ZONES = (
     "Pacific/Chatham",
 )
 MINUTES = timedelta(minutes=1)
-WEEK = timedelta(days=7)
+DAY, WEEK = timedelta(days=1), timedelta(days=7)
 
 
 def made_tenant(zone: str = "UTC") -> Tenant:
@@ -213,6 +215,21 @@ class Books(RuleBasedStateMachine):
             assert sum(line.sums.calls for line in lines["key"]) == len(self.rows)
 
     @invariant()
+    def listed(self) -> None:
+        """The calls behind a number, three at a time, but for those that were dropped."""
+        start, end = MOMENT - 15_000 * MINUTES, MOMENT + 15_003 * MINUTES
+        question = asked(self.tenant, [start, end], model=("large",), status=("completed", "lost"))
+        with operator_scope():
+            records = UsageRecord.objects.of(self.tenant).filter(
+                started_at__gte=start, started_at__lt=end, model="large", status__in=("completed", "lost")
+            )
+            wanted = list(records.order_by("-started_at", "-id").values_list("id", flat=True))
+            found: list[UUID] = []
+            while page := newest_calls(question, 3, found[-1] if found else None):
+                found += [record.id for record in page]
+        assert found == wanted
+
+    @invariant()
     def told_in_part(self) -> None:
         """Of a stretch that begins and ends in the middle of things, and of some calls alone."""
         start, end = MOMENT - 10_007 * MINUTES, MOMENT + 9_011 * MINUTES
@@ -300,8 +317,14 @@ def test_it_derives_its_numbers_anew_unless_that_would_lose_some(db: None) -> No
         UsageQuarter.objects.filter(start_at=MOMENT).update(calls=0)
     assert rollups.rederive(MOMENT - timedelta(hours=3)) == 43
     assert by_day(tenant, bounds) == before
-    rollups.roll_up()
+    call_command("rederive_usage", f"{MOMENT - 2 * DAY:%Y-%m-%d}")
     assert by_day(tenant, bounds) == before
+    with operator_scope():
+        assert not UsageTail.objects.exists()
+        UsageRecord.objects.all().delete()
+    for since, refusal in (("2026-03-27", "on record"), ("yesterday", "Give a day")):
+        with pytest.raises(CommandError, match=refusal):
+            call_command("rederive_usage", since)
 
 
 def test_it_measures_how_long_completed_calls_took(db: None) -> None:
