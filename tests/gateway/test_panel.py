@@ -256,6 +256,8 @@ def test_it_changes_and_deletes_only_where_the_permission_table_says_so(
             answers = [client.post(path, {"post": "yes"}) for path in (other, own)]
             if far(step, role) is Reach.NONE:
                 assert {answer.status_code for answer in answers} == {403}, (step, role)
+            elif far(step, role) is Reach.OWN:
+                assert {answer.status_code for answer in answers} == {404}, (step, role)
             else:
                 assert granted(answers[1]), (step, role)
                 everywhere = role is Role.OPERATOR or table in EVERYBODYS
