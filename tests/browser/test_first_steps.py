@@ -18,6 +18,7 @@ from tests.watching import signed_in
 
 PASSWORD = "what the first start was given"
 MODEL = "gpt-test+words=400+pace=20"
+SECRET = re.compile(r"sk-\w{20,}")
 
 
 def step(page: Page, title: str) -> Locator:
@@ -33,6 +34,7 @@ def choose(page: Page, field: str, text: str) -> None:
 
 def save(page: Page) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url(lambda url: not url.endswith("/add/"))
 
 
 def add_upstream(page: Page, url: str) -> None:
@@ -56,9 +58,8 @@ def make_key(page: Page) -> str:
     choose(page, "user", "admin")
     page.fill("[name=name]", "laptop")
     save(page)
-    found = re.search(r"sk-\w{20,}", page.locator("body").inner_text())
-    assert found is not None
-    return found[0]
+    expect(page.locator("body")).to_contain_text(SECRET)
+    return str(SECRET.findall(page.locator("body").inner_text())[0])
 
 
 def test_they_go_from_nothing_to_a_call_that_is_seen(
