@@ -9,6 +9,7 @@ took a day or longer is in the last one, and read as a day.
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import lru_cache
 from itertools import pairwise
 
 DIGITS = 12  # of a count in one slot: below a million million
@@ -41,13 +42,14 @@ def counts(total: int) -> list[int]:
     return [int(digits[end - DIGITS : end]) for end in range(len(digits), 0, -DIGITS)]
 
 
-def percentiles(total: int, *shares: float) -> list[float | None]:
+@lru_cache(1024)  # a page shows each more than once
+def percentiles(total: int, *shares: float) -> tuple[float | None, ...]:
     """The duration in milliseconds that such a share of all did not exceed; None where there are none."""
     slots = counts(total)
     number = sum(slots)
     if not number:
-        return [None for _ in shares]
-    return [_READ_AS[_slot_of(slots, max(1, -int(-number * share // 1)))] for share in shares]
+        return tuple(None for _ in shares)
+    return tuple(_READ_AS[_slot_of(slots, max(1, -int(-number * share // 1)))] for share in shares)
 
 
 def _slot_of(slots: list[int], rank: int) -> int:

@@ -343,18 +343,25 @@ class UsageQuarter(UsageSum):
         )
 
 
-class UsageDay(UsageSum):
-    """In a day of a time zone: UTC, and the tenant's own."""
+class UsageSpan(UsageSum):
+    """In a day or month of a time zone: UTC, and the tenant's own. A `total` is a day of all series
+    together."""
 
-    pk = models.CompositePrimaryKey("tenant_id", "zone", "start_at", "series_id")
+    class Unit(models.TextChoices):
+        DAY = "day"
+        MONTH = "month"
+        TOTAL = "total"
+
+    pk = models.CompositePrimaryKey("tenant_id", "unit", "zone", "start_at", "series_id")
+    unit = models.CharField(max_length=5, choices=Unit.choices)
     zone = models.CharField(max_length=64)
 
     class Meta:
-        indexes = (models.Index(fields=["zone", "start_at"], name="usage_day_start"),)
+        indexes = (models.Index(fields=["unit", "zone", "start_at"], name="usage_span_start"),)
 
 
 class UsageZone(models.Model):
-    """The time zone in whose days a tenant's calls are summed beside UTC's."""
+    """The time zone in whose days and months a tenant's calls are summed, beside UTC's."""
 
     tenant_id = models.UUIDField(primary_key=True)
     zone = models.CharField(max_length=64)

@@ -26,6 +26,7 @@ _SUMMED = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_to
 FAILED = ("failed", "truncated", "lost")
 HISTOGRAMS = ("durations", "first_bytes")
 MEASURES = ("calls", "failed", "cancelled", *_SUMMED, "cost_nano_usd", "unpriced", "estimated", *HISTOGRAMS)
+NO_SERIES = "00000000000000000000000000000000"  # of a total
 MINUTE, QUARTER = 1, 15  # the minutes in which records are put together
 
 
@@ -41,7 +42,7 @@ class Words:
     start: str  # of the stretch of so many minutes that a moment is in
     given: str  # the ids of one parameter, a JSON array
     records: str  # of a table of ids
-    days: str  # those of one parameter, a JSON array
+    spans: str  # of time, in one parameter, a JSON array
 
 
 _POSTGRES = Words(
@@ -55,7 +56,7 @@ _POSTGRES = Words(
     # OFFSET 0 keeps them apart for the planner: whatever it guesses, each is looked up by its key.
     records="{0} AS t CROSS JOIN LATERAL "
     "(SELECT * FROM proxy_usagerecord AS u WHERE u.id = t.id OFFSET 0) AS r",
-    days="json_to_recordset(%s::json) AS d(tenant_id uuid, zone text, start_at timestamptz, "
+    spans="json_to_recordset(%s::json) AS d(tenant_id uuid, unit text, zone text, start_at timestamptz, "
     "end_at timestamptz)",
 )
 _SQLITE = Words(
@@ -68,9 +69,9 @@ _SQLITE = Words(
     "printf('%%02d', CAST(substr(r.started_at, 15, 2) AS INTEGER) / {minutes} * {minutes}) || ':00'",
     given="(SELECT value AS id FROM json_each(%s))",
     records="{0} AS t CROSS JOIN proxy_usagerecord AS r ON r.id = t.id",
-    days="(SELECT json_extract(value, '$.tenant_id') AS tenant_id, json_extract(value, '$.zone') AS zone, "
-    "json_extract(value, '$.start_at') AS start_at, json_extract(value, '$.end_at') AS end_at "
-    "FROM json_each(%s)) AS d",
+    spans="(SELECT json_extract(value, '$.tenant_id') AS tenant_id, json_extract(value, '$.unit') AS unit, "
+    "json_extract(value, '$.zone') AS zone, json_extract(value, '$.start_at') AS start_at, "
+    "json_extract(value, '$.end_at') AS end_at FROM json_each(%s)) AS d",
 )
 
 

@@ -1,4 +1,4 @@
-"""What the ledger comes to, added up as calls end: in quarters of an hour, and in days.
+"""What the ledger comes to, added up as calls end: in quarters of an hour, days and months.
 
 Invariant: rollups and the records in the tail are together the whole ledger, at every moment that anybody
 can see. A trigger notes the id of each record that is inserted, by whomever, in the tail; `roll` adds
@@ -26,11 +26,12 @@ from django.db.models import Max, Min, Sum
 
 from accounts.models import Tenant
 from accounts.tenancy import operator_scope
-from accounts.windows import EVER, window, window_start
-from proxy.models import UsageDay, UsageQuarter, UsageRecord, UsageTail, UsageZone
+from accounts.windows import EVER, window
+from proxy.models import UsageQuarter, UsageRecord, UsageSpan, UsageTail, UsageZone
 from proxy.rollup_sql import (
     DIMENSIONS,
     MEASURES,
+    NO_SERIES,
     added,
     beginnings,
     given,
@@ -47,12 +48,13 @@ _AT_ONCE = {"postgresql": 5000, "sqlite": 500}  # SQLite's one writer is kept wa
 _LOCK = 7_105_014
 UTC_ZONE = "UTC"
 _QUARTER_KEY = ("tenant_id", "start_at", "series_id")
-_DAY_KEY = ("tenant_id", "zone", "start_at", "series_id")
-_OF_DAY = ("p.tenant_id", "d.zone", "d.start_at", "p.series_id")
-_IN_DAY = "d.tenant_id = p.tenant_id AND p.start_at >= d.start_at AND p.start_at < d.end_at"
+_SPAN_KEY = ("tenant_id", "unit", "zone", "start_at", "series_id")
+_SERIES = f"CASE WHEN d.unit = 'total' THEN '{NO_SERIES}' ELSE p.series_id END"
+_OF_SPAN = ("p.tenant_id", "d.unit", "d.zone", "d.start_at", _SERIES)
+_IN_SPAN = "d.tenant_id = p.tenant_id AND p.start_at >= d.start_at AND p.start_at < d.end_at"
 _DIMENSIONS = ", ".join(DIMENSIONS)
 
-_Day = tuple[UUID, str, datetime, datetime]
+_Span = tuple[UUID, str, str, datetime, datetime]  # tenant, unit, zone, start and end
 
 
 class HistoryLost(Exception):
@@ -98,9 +100,10 @@ def _rezone(tenant_id: UUID, zone: str) -> None:
     with operator_scope(), connection.cursor() as cursor:
         if not _alone(cursor):
             return
-        UsageDay.objects.filter(tenant_id=tenant_id).exclude(zone=UTC_ZONE).delete()
+        UsageSpan.objects.filter(tenant_id=tenant_id).exclude(zone=UTC_ZONE).delete()
         if zone != UTC_ZONE:
-            _fill_days(cursor, tenant_id, zone, EVER)
+            for unit in UsageSpan.Unit.values:
+                _fill(cursor, tenant_id, unit, zone, EVER)
         UsageZone.objects.update_or_create(tenant_id=tenant_id, defaults={"zone": zone})
 
 
@@ -126,10 +129,11 @@ def rederive(since: datetime) -> int:
             [stored(since)],
         )
         quarters.delete()
-        for tenant_id, zone in UsageDay.objects.values_list("tenant_id", "zone").distinct():
-            began = window_start("day", since, zone)
-            UsageDay.objects.filter(tenant_id=tenant_id, zone=zone, start_at__gte=began).delete()
-            _fill_days(cursor, tenant_id, zone, began)
+        for tenant_id, unit, zone in UsageSpan.objects.values_list("tenant_id", "unit", "zone").distinct():
+            began, _ = _window(unit, since, zone)
+            spans = UsageSpan.objects.filter(tenant_id=tenant_id, unit=unit, zone=zone)
+            spans.filter(start_at__gte=began).delete()
+            _fill(cursor, tenant_id, unit, zone, began)
     return found
 
 
@@ -149,52 +153,58 @@ def _wait_until_alone(cursor: Any) -> None:
 def _add(cursor: Any, ids: str) -> None:
     """The records with these ids, a JSON array, go from the tail to the rollups."""
     cursor.execute(f"SELECT DISTINCT tenant_id, start_at FROM ({beginnings(given())}) AS p", [ids])  # noqa: S608
-    days = _days_of((identity(tenant_id), moment(start)) for tenant_id, start in cursor.fetchall())
+    spans = _spans_of((identity(tenant_id), moment(start)) for tenant_id, start in cursor.fetchall())
     series = (
         f"INSERT INTO proxy_usageseries (id, {_DIMENSIONS}) SELECT DISTINCT series_id, {_DIMENSIONS} "  # noqa: S608
         "FROM p WHERE true ON CONFLICT (id) DO NOTHING"
     )
     by_quarter = _into("proxy_usagequarter", _QUARTER_KEY, _QUARTER_KEY, "p")
-    by_day = _into("proxy_usageday", _DAY_KEY, _OF_DAY, f"p JOIN {words().days} ON {_IN_DAY}")
+    by_span = _into("proxy_usagespan", _SPAN_KEY, _OF_SPAN, f"p JOIN {words().spans} ON {_IN_SPAN}")
     measured = points(given())
     if connection.vendor == "postgresql":  # which measures them once for all three
         first, second = f"WITH p AS MATERIALIZED ({measured}), a AS ({series})", f"b AS ({by_quarter})"
-        cursor.execute(f"{first}, {second} {by_day}", [ids, days])
+        cursor.execute(f"{first}, {second} {by_span}", [ids, spans])
     else:
         cursor.execute(f"WITH p AS ({measured}) {series}", [ids])
         cursor.execute(f"WITH p AS ({measured}) {by_quarter}", [ids])
-        cursor.execute(f"WITH p AS ({measured}) {by_day}", [ids, days])
+        cursor.execute(f"WITH p AS ({measured}) {by_span}", [ids, spans])
     cursor.execute(f"DELETE FROM proxy_usagetail WHERE id IN (SELECT id FROM {words().given} AS g)", [ids])  # noqa: S608
 
 
-def _days_of(quarters: Iterable[tuple[UUID, datetime]]) -> str:
-    """The days in which they lie, in each time zone whose days are kept for the tenant, as JSON."""
+def _spans_of(quarters: Iterable[tuple[UUID, datetime]]) -> str:
+    """In which they lie, in each time zone that is kept for the tenant, as JSON."""
     kept = dict(UsageZone.objects.values_list("tenant_id", "zone"))
     found = {
-        (tenant_id, zone, *window("day", start, zone))
+        (tenant_id, unit, zone, *_window(unit, start, zone))
         for tenant_id, start in quarters
         for zone in {UTC_ZONE, kept.get(tenant_id, UTC_ZONE)}
+        for unit in UsageSpan.Unit.values
     }
     return _as_json(found)
 
 
-def _as_json(days: Iterable[_Day]) -> str:
-    names = ("tenant_id", "zone", "start_at", "end_at")
-    return json.dumps([dict(zip(names, map(stored, day), strict=True)) for day in days])
+def _window(unit: str, at: datetime, zone: str) -> tuple[datetime, datetime]:
+    return window("month" if unit == UsageSpan.Unit.MONTH else "day", at, zone)
 
 
-def _fill_days(cursor: Any, tenant_id: UUID, zone: str, since: datetime) -> None:
-    """Makes the tenant's days of that zone out of its quarters since then; there are none yet."""
+def _as_json(spans: Iterable[_Span]) -> str:
+    names = ("tenant_id", "unit", "zone", "start_at", "end_at")
+    return json.dumps([dict(zip(names, map(stored, span), strict=True)) for span in spans])
+
+
+def _fill(cursor: Any, tenant_id: UUID, unit: str, zone: str, since: datetime) -> None:
+    """Makes the tenant's spans of that unit and zone out of its quarters since then; there are none yet."""
     quarters = UsageQuarter.objects.filter(tenant_id=tenant_id, start_at__gte=since)
     ends = quarters.aggregate(first=Min("start_at"), last=Max("start_at"))
     start, last = ends["first"], ends["last"]
-    rows = f"proxy_usagequarter AS p JOIN {words().days} ON {_IN_DAY}"
+    rows = f"proxy_usagequarter AS p JOIN {words().spans} ON {_IN_SPAN}"
     within = "p.tenant_id = %s AND p.start_at >= %s AND p.start_at < %s"
-    statement = _into("proxy_usageday", _DAY_KEY, _OF_DAY, rows, within)
+    statement = _into("proxy_usagespan", _SPAN_KEY, _OF_SPAN, rows, within)
     while start is not None and start <= last:
-        day = (tenant_id, zone, *window("day", start, zone))
-        cursor.execute(statement, [_as_json([day]), *map(stored, (tenant_id, *day[2:]))])
-        start = day[3]
+        began, ended = _window(unit, start, zone)
+        span = _as_json([(tenant_id, unit, zone, began, ended)])
+        cursor.execute(statement, [span, *map(stored, (tenant_id, began, ended))])
+        start = ended
 
 
 def _into(table: str, key: Sequence[str], by: Sequence[str], rows: str, within: str = "true") -> str:

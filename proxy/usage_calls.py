@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.models import Min, Q, QuerySet
 
 from accounts.windows import window
-from proxy.models import UsageDay, UsageRecord
+from proxy.models import UsageRecord, UsageSpan
 from proxy.rollup_sql import QUARTER
 from proxy.rollups import UTC_ZONE
 from proxy.usage_query import Piece, Question, Value
@@ -109,7 +109,7 @@ def _newest(question: Question, bounds: Sequence[datetime], most: int) -> list[P
 
 def _borders(question: Question, end: datetime) -> list[datetime]:
     """The start, the midnights from the first call on and up to the end, and the end."""
-    days = UsageDay.objects.filter(zone=UTC_ZONE)
+    days = UsageSpan.objects.filter(unit=UsageSpan.Unit.TOTAL, zone=UTC_ZONE)
     if question.scope.tenant_id is not None:
         days = days.filter(tenant_id=question.scope.tenant_id)
     first = days.aggregate(first=Min("start_at"))["first"] or end

@@ -65,47 +65,61 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A stretch of time, cut: what is read from days, from quarters on either side, and from the ledger."""
+    """A stretch of time, cut: what is read from spans of each unit, from quarters on either side, and
+    from the ledger."""
 
-    days: tuple[Piece, ...]
+    spans: tuple[tuple[str, Piece], ...]
     quarters: tuple[Piece, ...]
     records: tuple[Piece, ...]
 
     @classmethod
-    def of(cls, question: Question, *, days: bool, minutes: int) -> Self:
+    def of(cls, question: Question, unit: str, *, plain: bool = False) -> Self:
+        """`unit` is the longest stretch that may be read as one: minute, quarter, day or month. Where
+        what is asked for is `plain`, of all calls and not by what they were, days are read as totals."""
         start, end = question.start, question.end
-        if minutes < QUARTER:
+        first, last = _from(start, _quarter_start(start), _ONE_QUARTER), _quarter_start(end)
+        if unit == "minute" or first >= last:
             return cls((), (), ((start, end),))
-        first, last = _quarter(start), _quarter(end)
-        first = first if first == start else first + _ONE_QUARTER
-        if first >= last:
-            return cls((), (), ((start, end),))
-        records = ((start, first), (last, end))
-        if not days or not _are_kept(question):
-            return cls((), ((first, last),), _some(*records))
-        day, last_day = _next_midnight(first, question.zone), window("day", last, question.zone)[0]
-        if day >= last_day:
-            return cls((), ((first, last),), _some(*records))
-        return cls(((day, last_day),), _some((first, day), (last_day, last)), _some(*records))
+        records = _some((start, first), (last, end))
+        day, last_day = _next_start("day", first, question.zone), window("day", last, question.zone)[0]
+        if unit == "quarter" or day >= last_day or not _are_kept(question):
+            return cls((), ((first, last),), records)
+        quarters = _some((first, day), (last_day, last))
+        if plain:
+            return cls((("total", (day, last_day)),), quarters, records)
+        month, last_month = (
+            _next_start("month", day, question.zone),
+            window("month", last_day, question.zone)[0],
+        )
+        if unit == "day" or month >= last_month:
+            return cls((("day", (day, last_day)),), quarters, records)
+        days = _some((day, month), (last_month, last_day))
+        return cls((("month", (month, last_month)), *(("day", piece) for piece in days)), quarters, records)
 
 
 def _some(*pieces: Piece) -> tuple[Piece, ...]:
     return tuple(piece for piece in pieces if piece[0] < piece[1])
 
 
-def _quarter(at: datetime) -> datetime:
+def _quarter_start(at: datetime) -> datetime:
     """When the quarter of an hour began that it is in."""
     at = at.astimezone(UTC)
     return at.replace(minute=at.minute // QUARTER * QUARTER, second=0, microsecond=0)
 
 
-def _next_midnight(at: datetime, zone: str) -> datetime:
-    start, end = window("day", at, zone)
+def _from(at: datetime, start: datetime, length: timedelta) -> datetime:
+    """The start of the first whole one from then on."""
+    return start if start == at else start + length
+
+
+def _next_start(unit: str, at: datetime, zone: str) -> datetime:
+    """The same of a day or month."""
+    start, end = window(unit, at, zone)
     return start if start == at else end
 
 
 def _are_kept(question: Question) -> bool:
-    """Whether there are days of that zone for all whose calls are asked for."""
+    """Whether there are spans of that zone for all whose calls are asked for."""
     if question.zone == UTC_ZONE:
         return True
     tenant_id = question.scope.tenant_id
@@ -168,9 +182,9 @@ class Query:
         shape = ", ".join([*(["start_at"] if self._timed else []), *groups, *wanted])
         pieces = self._pieces
         found = []
-        if pieces.days or pieces.quarters:
+        rolled = (*(piece for _, piece in pieces.spans), *pieces.quarters)
+        if rolled:
             found.append(f"SELECT {shape} FROM ({self._rolled(wanted)}) AS rolled")  # noqa: S608
-            rolled = (*pieces.days, *pieces.quarters)
             whole = min(start for start, _ in rolled), max(end for _, end in rolled)
             found.append(f"SELECT {shape} FROM ({self._measured(tail(), whole)}) AS late")  # noqa: S608
         for piece in pieces.records:
@@ -179,8 +193,8 @@ class Query:
         return " UNION ALL ".join(found)
 
     def _rolled(self, wanted: Sequence[str]) -> str:
-        tables = [self._table("proxy_usageday", piece, zoned=True) for piece in self._pieces.days]
-        tables += [self._table("proxy_usagequarter", piece, zoned=False) for piece in self._pieces.quarters]
+        tables = [self._table("proxy_usagespan", piece, unit) for unit, piece in self._pieces.spans]
+        tables += [self._table("proxy_usagequarter", piece) for piece in self._pieces.quarters]
         time = "start_at, " if self._timed else ""
         if not self._groups:
             by = f"GROUP BY {time.rstrip(', ')}" if self._timed else ""
@@ -191,10 +205,10 @@ class Query:
         )
         return f"SELECT * FROM ({summed}) AS s JOIN proxy_usageseries AS d ON d.id = s.series_id"  # noqa: S608
 
-    def _table(self, table: str, piece: Piece, *, zoned: bool) -> str:
+    def _table(self, table: str, piece: Piece, unit: str | None = None) -> str:
         conditions = self._in_time("start_at", piece)
-        if zoned:
-            conditions.append(self._bound("zone = %s", self._question.zone))
+        if unit is not None:
+            conditions += [self._bound("unit = %s", unit), self._bound("zone = %s", self._question.zone)]
         if self._question.scope.tenant_id is not None:
             conditions.append(self._bound("tenant_id = %s", self._question.scope.tenant_id))
         if self._question.filters or self._question.scope.user_id is not None:

@@ -13,9 +13,9 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from operator import add, sub
+from operator import add, attrgetter, sub
 from typing import Any
 
 from django.db import OperationalError, connection, transaction
@@ -29,9 +29,10 @@ from proxy.usage_query import Pieces, Query, Question, Value
 AT_ONCE = 2  # of those who ask, in each process
 WAIT_SECONDS = 5.0
 STATEMENT_SECONDS = 5.0
-MOST_LINES = 100
+MOST_LINES = 50
 COUNTS = MEASURES[:-2]  # all but the histograms
 
+_values = attrgetter(*MEASURES)
 # Sums of large integers take room, and compiling a statement takes longer than it runs.
 _PLANNED = "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off"
 _asking = threading.BoundedSemaphore(AT_ONCE)
@@ -56,22 +57,22 @@ class Sums:
     first_bytes: int = 0
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(*map(add, astuple(self), astuple(other)))
+        return Sums(*map(add, _values(self), _values(other)))
 
     def __sub__(self, other: Sums) -> Sums:
-        return Sums(*map(sub, astuple(self), astuple(other)))
+        return Sums(*map(sub, _values(self), _values(other)))
 
     @property
     def cost(self) -> int | None:
         """In nano-dollars; None where no call has a price."""
         return None if self.calls == self.unpriced else self.cost_nano_usd
 
-    def duration(self, *shares: float) -> list[float | None]:
+    def duration(self, *shares: float) -> tuple[float | None, ...]:
         """Percentiles in milliseconds, of calls that completed; within proxy/histogram.py's
         RELATIVE_ERROR."""
         return percentiles(self.durations, *shares)
 
-    def first_byte(self, *shares: float) -> list[float | None]:
+    def first_byte(self, *shares: float) -> tuple[float | None, ...]:
         """The same, to the first byte of the upstream's answer."""
         return percentiles(self.first_bytes, *shares)
 
@@ -94,10 +95,10 @@ def over_time(
     `bounds` begin with the question's start and end with its end, and are on the minute. Those that are
     midnights of the question's time zone are told by far the fastest.
     """
-    inner = bounds[1:-1]
-    minutes = MINUTE if any(bound.minute % QUARTER or bound.second for bound in inner) else QUARTER
-    days = all(window("day", bound, question.zone)[0] == bound for bound in inner)
-    pieces = Pieces.of(question, days=days, minutes=minutes)
+    unit = _unit(bounds[1:-1], question.zone)
+    plain = not groups and not question.filters and question.scope.user_id is None
+    pieces = Pieces.of(question, unit, plain=plain)
+    minutes = MINUTE if unit == "minute" else QUARTER
     query = Query(question, groups, timed=True, pieces=pieces, minutes=minutes)
     found: dict[tuple[int, tuple[Value, ...]], Sums] = {}
     for start, *rest in query.over_time(wanted):
@@ -108,11 +109,20 @@ def over_time(
     return sorted(lines, key=lambda line: (line.bucket, *map(str, line.group)))
 
 
+def _unit(bounds: Sequence[datetime], zone: str) -> str:
+    """The longest of which none goes over one of these bounds."""
+    if any(bound.minute % QUARTER or bound.second for bound in bounds):
+        return "minute"
+    for unit in ("month", "day"):
+        if all(window(unit, bound, zone)[0] == bound for bound in bounds):
+            return unit
+    return "quarter"
+
+
 def breakdown(question: Question, *groups: str) -> tuple[Sums, dict[str, list[Line]]]:
     """The total; and for each group a line for each value, those with most calls first, MOST_LINES at
     most."""
-    pieces = Pieces.of(question, days=True, minutes=QUARTER)
-    query = Query(question, groups, timed=False, pieces=pieces)
+    query = Query(question, groups, timed=False, pieces=Pieces.of(question, "month"))
     total = Sums()
     found: dict[str, list[Line]] = {group: [] for group in groups}
     for name, value, *rest in query.breakdown(MOST_LINES):

@@ -76,7 +76,7 @@ def _dollars(sums: Sums) -> float | None:
 
 
 def _percentile(name: str, index: int) -> Callable[[Sums], float | None]:
-    return lambda sums: getattr(sums, name)(SHARES[index])[0]
+    return lambda sums: getattr(sums, name)(*SHARES)[index]
 
 
 def _percentiles(name: str) -> tuple[Series, ...]:

@@ -41,16 +41,17 @@ def numbers_of(asked: Asked, now: datetime) -> dict[str, Any]:
     sums = [Sums()] * (len(bounds) - 1)
     for line in lines:
         sums[line.bucket] = line.sums
+    labels, links = asked.period.labels(), _links(asked)
     return {
         **around(asked, names),
         "now": now,
         "total": total,
         "cards": _cards(total),
-        "charts": [_chart(asked, chart, sums) for chart in numbers.CHARTS],
+        "charts": [_chart(chart, labels, links, sums) for chart in numbers.CHARTS],
         "tables": [_table(asked, name, tables[name], total, names) for name in groups if tables[name]],
         "headings": numbers.HEADINGS,
         "budgets": [_budget(budget, names) for budget in budgets],
-        "data": _drawn(asked, sums, budgets),
+        "data": {"labels": labels, "links": links, "charts": _drawn(sums, budgets)},
         "ever": ever,
     }
 
@@ -128,10 +129,10 @@ def _links(asked: Asked) -> list[str]:
     return [asked.calls_between(start, end) for start, end in pairwise(asked.period.bounds)]
 
 
-def _chart(asked: Asked, chart: numbers.Chart, sums: Sequence[Sums]) -> dict[str, Any]:
+def _chart(chart: numbers.Chart, labels: list[str], links: list[str], sums: Sequence[Sums]) -> dict[str, Any]:
     rows = [
         {"label": label, "link": link, "cells": [_cell(series, one) for series in chart.series]}
-        for label, link, one in zip(asked.period.labels(), _links(asked), sums, strict=True)
+        for label, link, one in zip(labels, links, sums, strict=True)
     ]
     return {"chart": chart, "rows": rows}
 
@@ -141,11 +142,10 @@ def _cell(series: numbers.Series, sums: Sums) -> str:
     return numbers.UNKNOWN if value is None else series.shown(value)
 
 
-def _drawn(asked: Asked, sums: Sequence[Sums], budgets: Sequence[BurnDown]) -> dict[str, Any]:
+def _drawn(sums: Sequence[Sums], budgets: Sequence[BurnDown]) -> dict[str, Any]:
     """What the page's script draws, by the chart's id."""
     charts = {chart.id: numbers.chart_data(chart, sums) for chart in numbers.CHARTS}
-    burning = {each.id: _burning(each) for each in budgets if each.left}
-    return {"labels": asked.period.labels(), "links": _links(asked), "charts": charts | burning}
+    return charts | {each.id: _burning(each) for each in budgets if each.left}
 
 
 def _burning(budget: BurnDown) -> dict[str, Any]:

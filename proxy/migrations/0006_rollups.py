@@ -20,7 +20,7 @@ class Storage(PostgresOperation):
         vacuumed = "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000"
         return [
             "ALTER TABLE proxy_usagequarter SET (fillfactor = 80)",
-            "ALTER TABLE proxy_usageday SET (fillfactor = 70)",
+            "ALTER TABLE proxy_usagespan SET (fillfactor = 70)",
             f"ALTER TABLE proxy_usagetail SET ({vacuumed})",
         ]
 
@@ -111,7 +111,7 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="UsageDay",
+            name="UsageSpan",
             fields=[
                 ("tenant_id", models.UUIDField()),
                 ("series_id", models.UUIDField()),
@@ -133,6 +133,7 @@ class Migration(migrations.Migration):
                     "pk",
                     models.CompositePrimaryKey(
                         "tenant_id",
+                        "unit",
                         "zone",
                         "start_at",
                         "series_id",
@@ -142,10 +143,16 @@ class Migration(migrations.Migration):
                         serialize=False,
                     ),
                 ),
+                (
+                    "unit",
+                    models.CharField(
+                        choices=[("day", "Day"), ("month", "Month"), ("total", "Total")], max_length=5
+                    ),
+                ),
                 ("zone", models.CharField(max_length=64)),
             ],
             options={
-                "indexes": [models.Index(fields=["zone", "start_at"], name="usage_day_start")],
+                "indexes": [models.Index(fields=["unit", "zone", "start_at"], name="usage_span_start")],
             },
         ),
         migrations.CreateModel(
@@ -194,7 +201,7 @@ class Migration(migrations.Migration):
         RowSecurity("proxy_usagetail"),
         RowSecurity("proxy_usageseries"),
         RowSecurity("proxy_usagequarter"),
-        RowSecurity("proxy_usageday"),
+        RowSecurity("proxy_usagespan"),
         RowSecurity("proxy_usagezone"),
         Storage(),
         TailTrigger(),
