@@ -357,7 +357,10 @@ class UsageSpan(UsageSum):
     zone = models.CharField(max_length=64)
 
     class Meta:
-        indexes = (models.Index(fields=["unit", "zone", "start_at"], name="usage_span_start"),)
+        indexes = (
+            models.Index(fields=["unit", "zone", "start_at"], name="usage_span_start"),
+            models.Index(fields=["series_id", "unit", "zone", "start_at"], name="usage_span_series"),
+        )
 
 
 class UsageZone(models.Model):

@@ -152,7 +152,10 @@ class Migration(migrations.Migration):
                 ("zone", models.CharField(max_length=64)),
             ],
             options={
-                "indexes": [models.Index(fields=["unit", "zone", "start_at"], name="usage_span_start")],
+                "indexes": [
+                    models.Index(fields=["unit", "zone", "start_at"], name="usage_span_start"),
+                    models.Index(fields=["series_id", "unit", "zone", "start_at"], name="usage_span_series"),
+                ],
             },
         ),
         migrations.CreateModel(
