@@ -6,7 +6,7 @@ TABLES = (
     *("accounts_membership", "accounts_securitykey", "accounts_apikey", "accounts_limit", "accounts_budget"),
     *("accounts_spend", "accounts_auditentry", "threads_thread", "threads_item", "threads_storedresponse"),
     *("proxy_opencall", "proxy_usagerecord", "proxy_idempotencykey", "proxy_usagetail", "proxy_usageseries"),
-    *("proxy_usagequarter", "proxy_usageday", "proxy_usagezone"),
+    *("proxy_usagequarter", "proxy_usagespan", "proxy_usagezone"),
 )
 
 

@@ -73,12 +73,10 @@ def test_its_charts_show_the_ledger_and_lead_to_the_calls(
 def test_a_click_on_a_bar_lists_its_calls(visit: Visit, session_gateway: Gateway, owner: str) -> None:
     page = visit("/dashboard/?period=7", user=owner).page
     page.wait_for_function("window.Chart && Chart.getChart('calls')")
-    box = page.locator("#calls").bounding_box()
-    assert box is not None
-    last: dict[str, float] = page.evaluate(
-        "(({x, y}) => ({x, y}))(Chart.getChart('calls').getDatasetMeta(0).data.at(-1))"
+    last = page.evaluate(
+        "(({x, y}) => ({x, y: y + 5}))(Chart.getChart('calls').getDatasetMeta(0).data.at(-1))"
     )
-    page.mouse.click(box["x"] + last["x"], box["y"] + last["y"] + 5)
+    page.locator("#calls").click(position=last)
     page.wait_for_url("**/dashboard/calls/**")
     listed = page.locator("table[data-table=listed] code").all_text_contents()
     assert set(listed) == {str(row["id"]) for row in ledger(session_gateway)}
