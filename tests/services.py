@@ -15,6 +15,7 @@ import importlib.util
 import os
 import platform
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,7 @@ import redis
 from tests.deadline import until
 
 OLDEST_POSTGRES = 14
+PORTS = range(10_000, 32_768)
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 POSTGRES_FOLDERS = (
@@ -214,10 +216,13 @@ def redis_answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on at this moment. It is none of those that systems give to connections: one
+    of them could be taken meanwhile, and who connects to it before somebody listens may meet themselves."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
