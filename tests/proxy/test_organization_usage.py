@@ -25,7 +25,7 @@ PRICES = {"input_per_million": "1000", "output_per_million": "2000"}
 @pytest.fixture(scope="module")
 def people(session_gateway: Gateway) -> Cast:
     """Calls of three people, some with a price; of another tenant's owner; and by the tenant's shared key."""
-    people = cast(session_gateway, "watched")
+    people = cast(session_gateway, "reported")
     routes = [{"upstream": "demo"}]
     session_gateway.configure(
         {
@@ -37,12 +37,12 @@ def people(session_gateway: Gateway) -> Cast:
     )
     for role, model, times in (("owner", "priced", 2), ("member", "priced", 1), ("member", "free", 1)):
         for _ in range(times):
-            called(people, "chat/completions", key_of("watched", role), {"model": model, "messages": []})
-    called(people, "responses", "tests-watched-security-key", {"model": "free", "input": "x"})
-    called(people, "embeddings", key_of("watched", "admin"), {"model": "free", "input": "Hello"})
-    called(people, "completions", key_of("watched-other", "owner"), {"model": "free", "prompt": "Hello"})
+            called(people, "chat/completions", key_of("reported", role), {"model": model, "messages": []})
+    called(people, "responses", "tests-reported-security-key", {"model": "free", "input": "x"})
+    called(people, "embeddings", key_of("reported", "admin"), {"model": "free", "input": "Hello"})
+    called(people, "completions", key_of("reported-other", "owner"), {"model": "free", "prompt": "Hello"})
     url = f"{session_gateway.url}/v1/audio/transcriptions"
-    headers = {"authorization": f"Bearer {key_of('watched', 'admin')}"}
+    headers = {"authorization": f"Bearer {key_of('reported', 'admin')}"}
     answer = httpx.post(url, data={"model": "demo"}, files=SOUND, headers=headers, trust_env=False)
     assert answer.status_code == 200, answer.text
     return people
@@ -62,7 +62,7 @@ def sdk(people: Cast, key: str) -> OpenAI:
 
 @pytest.fixture(scope="module")
 def owner(people: Cast) -> OpenAI:
-    return sdk(people, key_of("watched", "owner"))
+    return sdk(people, key_of("reported", "owner"))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def since() -> int:
     return int(time.time()) - HOUR
 
 
-def ledger(people: Cast, *endpoints: str, tenant: str = "watched") -> list[dict[str, Any]]:
+def ledger(people: Cast, *endpoints: str, tenant: str = "reported") -> list[dict[str, Any]]:
     found = people.gateway.query("SELECT id FROM accounts_tenant WHERE slug = %s", tenant)
     rows = people.gateway.usage("tenant_id = %s", found[0]["id"])
     return [row for row in rows if not endpoints or row["endpoint"] in endpoints]
@@ -111,7 +111,7 @@ def test_it_groups_by_whatever_is_asked_for(people: Cast, owner: OpenAI, since: 
     keys = {(str(row["api_key_id"] or row["security_key_id"]), row["model"]) for row in rows}
     assert {(key, model) for _, _, key, model in told} == keys
     assert {project for project, *_ in told} == {str(rows[0]["tenant_id"])}
-    assert {user for _, user, *_ in told} == {"owner@watched.test", "member@watched.test", None}
+    assert {user for _, user, *_ in told} == {"owner@reported.test", "member@reported.test", None}
     assert {(each.batch, each.service_tier, each.api_source) for each in told.values()} == {
         (False, None, "unlabeled")
     }
@@ -124,13 +124,13 @@ def test_it_leaves_out_what_is_not_asked_for(people: Cast, owner: OpenAI, since:
     found: list[tuple[dict[str, Any], int]] = [
         ({"models": ["priced"]}, 3),
         ({"models": ["priced", "free"]}, 5),
-        ({"user_ids": ["member@watched.test"]}, 2),
-        ({"user_ids": ["member@watched.test"], "models": ["free"]}, 1),
-        ({"user_ids": ["nobody@watched.test", "user-999999"]}, 0),
+        ({"user_ids": ["member@reported.test"]}, 2),
+        ({"user_ids": ["member@reported.test"], "models": ["free"]}, 1),
+        ({"user_ids": ["nobody@reported.test", "user-999999"]}, 0),
         ({"api_key_ids": [str(key)]}, 2),
         ({"api_key_ids": ["key_abc"]}, 0),
-        ({"project_ids": ["watched"]}, 5),
-        ({"project_ids": ["watched-other"]}, 0),
+        ({"project_ids": ["reported"]}, 5),
+        ({"project_ids": ["reported-other"]}, 0),
         ({"project_ids": []}, 5),
         ({"batch": True}, 0),
         ({"batch": False}, 5),
@@ -190,18 +190,18 @@ def test_it_gives_buckets_page_by_page_without_a_gap(people: Cast, owner: OpenAI
 
 
 def test_it_shows_members_their_own_and_operators_everything(people: Cast, since: int) -> None:
-    member = sdk(people, key_of("watched", "member")).admin.organization.usage
+    member = sdk(people, key_of("reported", "member")).admin.organization.usage
     assert total(member.completions(start_time=since), "num_model_requests") == 2
     assert (
-        total(member.completions(start_time=since, user_ids=["owner@watched.test"]), "num_model_requests")
+        total(member.completions(start_time=since, user_ids=["owner@reported.test"]), "num_model_requests")
         == 0
     )
-    other = sdk(people, key_of("watched-other", "viewer")).admin.organization.usage
+    other = sdk(people, key_of("reported-other", "viewer")).admin.organization.usage
     assert total(other.completions(start_time=since), "num_model_requests") == 1
-    assert not results(other.completions(start_time=since, project_ids=["watched"]))
+    assert not results(other.completions(start_time=since, project_ids=["reported"]))
     operator = sdk(people, BOOTSTRAP_API_KEY).admin.organization.usage
     both = operator.completions(
-        start_time=since, project_ids=["watched", "watched-other"], group_by=["project_id"]
+        start_time=since, project_ids=["reported", "reported-other"], group_by=["project_id"]
     )
     assert sorted(int(each.num_model_requests) for each in results(both)) == [1, 5]
 
@@ -232,12 +232,12 @@ def test_it_counts_the_same_when_all_is_rolled_up(people: Cast, owner: OpenAI, s
     ],
 )
 def test_it_refuses_a_query_that_cannot_be_meant(people: Cast, query: dict[str, str], param: str) -> None:
-    assert error(asked(people, "usage/completions", query, key_of("watched", "owner")), 400)["param"] == param
+    assert error(asked(people, "usage/completions", query, key_of("reported", "owner")), 400)["param"] == param
 
 
 @pytest.mark.parametrize("path", [*(f"usage/{name}" for name in KINDS), "costs"])
 def test_it_answers_at_every_spelling_of_a_path_and_nobody_without_a_key(people: Cast, path: str) -> None:
-    key = key_of("watched", "viewer")
+    key = key_of("reported", "viewer")
     query = {"start_time": "1700000000", "end_time": "1760000000", "group_by[]": "project_id", "limit": "2"}
     answers = [
         asked(people, f"{path}{end}", query, key, prefix) for prefix in ("/v1", "") for end in ("", "/")
@@ -248,7 +248,7 @@ def test_it_answers_at_every_spelling_of_a_path_and_nobody_without_a_key(people:
     assert len(answers[0].json()["data"]) == 2
     assert error(asked(people, path, query, None), 401)["code"] == "missing_api_key"
     assert error(asked(people, path, query, "sk-nobody"), 401)["code"] == "invalid_api_key"
-    assert error(asked(people, path, query, "tests-watched-security-key"), 403)
+    assert error(asked(people, path, query, "tests-reported-security-key"), 403)
     url = f"{people.gateway.url}/v1/organization/{path}"
     assert error(httpx.post(url, headers={"authorization": f"Bearer {key}"}, trust_env=False), 405)
     asked_before = httpx.options(url, headers={"origin": "https://tools.test"}, trust_env=False)
