@@ -232,7 +232,8 @@ def test_it_counts_the_same_when_all_is_rolled_up(people: Cast, owner: OpenAI, s
     ],
 )
 def test_it_refuses_a_query_that_cannot_be_meant(people: Cast, query: dict[str, str], param: str) -> None:
-    assert error(asked(people, "usage/completions", query, key_of("reported", "owner")), 400)["param"] == param
+    answer = asked(people, "usage/completions", query, key_of("reported", "owner"))
+    assert error(answer, 400)["param"] == param
 
 
 @pytest.mark.parametrize("path", [*(f"usage/{name}" for name in KINDS), "costs"])
