@@ -102,13 +102,11 @@ def test_it_gives_back_what_cannot_be_made_now(acme: Tenant) -> None:
 
 
 def test_it_postpones_what_would_be_refused_alike_and_nothing_else(acme: Tenant) -> None:
-    key = uuid4()
-    first, alike = (queued(acme, api_key_id=key) for _ in range(2))
-    by_another_key, for_another_model = (
-        queued(acme, api_key_id=uuid4()),
-        queued(acme, api_key_id=key, model="m"),
-    )
-    claimed()
+    key, ids = uuid4(), sorted(uuid7() for _ in range(4))  # of one millisecond they are in no order
+    first, alike = (queued(acme, api_key_id=key, id=id_) for id_ in ids[:2])
+    by_another_key = queued(acme, api_key_id=uuid4(), id=ids[2])
+    for_another_model = queued(acme, api_key_id=key, model="m", id=ids[3])
+    assert claimed() == first
     queue.postpone(row(acme, first), timezone.now() + timedelta(minutes=1))
     assert {claimed(), claimed(), claimed()} == {by_another_key, for_another_model, None}
     assert row(acme, alike).status == Status.QUEUED
