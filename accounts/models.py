@@ -405,6 +405,12 @@ class Spend(models.Model):
             models.UniqueConstraint(fields=["budget", "subject", "window_start"], name="one_spend"),
         )
 
+    @property
+    def subject_id(self) -> uuid.UUID | int:
+        """The id of the tenant, user or key that spent it."""
+        scope, _, name = self.subject.partition(":")
+        return int(name) if scope == Budget.Scope.USER else uuid.UUID(name)
+
 
 class AuditQuerySet(models.QuerySet["AuditEntry"]):
     """Entries, which are added and then stay as they are."""

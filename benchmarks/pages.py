@@ -62,6 +62,7 @@ with operator_scope():
              (("operator", operator), ("owner", owner), ("member", member))}
     found["member_id"] = str(member.pk)
     found["member_key"] = str(keys.ApiKey.objects.of(tenant).filter(user=member).first().pk)
+    found["member_name"] = member.email
     keys.ApiKey.objects.of(tenant).filter(name="bench").delete()
     found["key"] = str(keys.make_api_key(tenant, owner, "bench")[1])
 print(json.dumps(found))
@@ -77,7 +78,7 @@ class Page:
 
 
 def pages(who: Mapping[str, str], now: int) -> list[Page]:
-    """Every page of usage and every list of the ledger, plain and with filters that few calls pass."""
+    """Every page of usage, every list, plain and with filters that few calls pass, and the whole panel."""
     rare = ("failure=failed+upstream_timeout", "status=lost", f"key={who['member_key']}&status=truncated")
     filters = ("", "model=gpt-oss-120b", f"user={who['member_id']}", *rare)
     names = ("operator", "owner", "member")
@@ -88,7 +89,34 @@ def pages(who: Mapping[str, str], now: int) -> list[Page]:
     found += [Page("owner", f"/dashboard/?period=90&{each}") for each in filters[1:]]
     found += [Page(name, f"/dashboard/calls/?period=90&{each}") for name in names for each in filters]
     found += [Page("key", path) for path in lists(who, now)]
-    return found + [Page("operator", path) for path in lists(who, now) if path.startswith("/api/")]
+    found += [Page("operator", path) for path in lists(who, now) if path.startswith("/api/")]
+    found += [Page(name, f"/admin/{path}") for name in ("operator", "owner") for path in panel(who, now)]
+    found += [Page("operator", f"/admin/{path}") for path in OPERATORS_ALONE]
+    return found + [Page("member", f"/admin/{path}/") for path in OF_MEMBERS]
+
+
+OF_MEMBERS = ("proxy/usagerecord", "proxy/opencall", "accounts/apikey", "threads/thread")
+OPERATORS_ALONE = (
+    *("accounts/tenant/", "accounts/user/", "proxy/upstream/", "proxy/usagerecord/?upstream=openai"),
+    "proxy/usagerecord/?tenant=seeded-01&status=lost",
+)
+
+
+def panel(who: Mapping[str, str], now: int) -> Iterator[str]:
+    """Its pages that operators and owners see."""
+    yield ""
+    calls = "proxy/usagerecord/"
+    yield calls
+    for each in ("model=gpt-oss-120b", "status=lost", "when=30d", "q=upstream_timeout", "q=gpt-4o", "p=2"):
+        yield f"{calls}?{each}"
+    yield f"{calls}?user={who['member_name']}"
+    yield f"{calls}?api_key={who['member_key']}&status=truncated"
+    yield f"{calls}?started_before={time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now - 60 * DAY))}"
+    for name in ("apikey", "securitykey", "membership", "limit", "budget", "auditentry"):
+        yield f"accounts/{name}/"
+    yield f"accounts/apikey/{who['member_key']}/change/"
+    for name in ("proxy/opencall", "proxy/model", "proxy/price", "threads/thread", "threads/storedresponse"):
+        yield f"{name}/"
 
 
 def lists(who: Mapping[str, str], now: int) -> Iterator[str]:
@@ -104,6 +132,7 @@ def lists(who: Mapping[str, str], now: int) -> Iterator[str]:
         yield f"/api/usage/?{each}"
     yield f"/api/usage/?api_key={who['member_key']}&status=truncated"
     yield f"/api/usage/?started_before={time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(now - 60 * DAY))}"
+    yield "/metrics"
     for name in ("open-calls", "threads", "audit", "api-keys", "members", "budgets", "limits", "models"):
         yield f"/api/{name}/"
 

@@ -12,6 +12,7 @@ from accounts.api.paths import Paths
 from accounts.api.tenants import Members, Tenants
 from gateway import pages, playground
 from gateway.dashboard import views
+from gateway.metrics import Metrics
 from gateway.sign_in.pages import admin_login
 from proxy.api.calls import OpenCalls, Usage
 from proxy.api.models import Models, Prices, Routes
@@ -40,6 +41,7 @@ urlpatterns = [
     path("dashboard/", views.dashboard, name="dashboard"),
     path("dashboard/calls/", views.calls, name="calls"),
     path("dashboard/live/", views.live, name="live"),
+    re_path("^metrics/?$", Metrics.as_view()),
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/login/", admin_login),
     path("admin/password_change/", RedirectView.as_view(pattern_name="account_change_password")),

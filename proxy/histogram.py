@@ -27,7 +27,7 @@ def _bounds() -> tuple[int, ...]:
 
 BOUNDS = _bounds()
 SLOTS = len(BOUNDS) + 1
-_READ_AS = (0, *((start + end - 1) / 2 for start, end in pairwise(BOUNDS)), LONGEST_MILLISECONDS)
+READ_AS = (0, *((start + end - 1) / 2 for start, end in pairwise(BOUNDS)), LONGEST_MILLISECONDS)
 
 
 def histogram(milliseconds: int) -> int:
@@ -49,7 +49,7 @@ def percentiles(total: int, *shares: float) -> tuple[float | None, ...]:
     number = sum(slots)
     if not number:
         return tuple(None for _ in shares)
-    return tuple(_READ_AS[_slot_of(slots, max(1, -int(-number * share // 1)))] for share in shares)
+    return tuple(READ_AS[_slot_of(slots, max(1, -int(-number * share // 1)))] for share in shares)
 
 
 def _slot_of(slots: list[int], rank: int) -> int:

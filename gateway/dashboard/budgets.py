@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from accounts.models import ApiKey, Budget, Spend
@@ -84,8 +83,7 @@ def _subjects(viewer: Viewer, budget: Budget, start: datetime) -> Iterator[tuple
         spends = spends.filter(subject__in=[f"key:{key}" for key in keys])
     rows = list(spends.order_by("-amount_nano_usd")[:MOST_SUBJECTS])
     for row in rows:
-        name = row.subject.partition(":")[2]
-        yield budget.scope, int(name) if budget.scope == "user" else UUID(name), row.amount_nano_usd
+        yield budget.scope, row.subject_id, row.amount_nano_usd
     if budget.scope == "tenant" and not rows:
         yield "tenant", viewer.tenant.pk, 0
 
