@@ -105,6 +105,8 @@ def named(row: Limit | Budget, found: Sequence[Fill]) -> dict[SubjectId, str]:
 class KeyPages(CredentialAdmin):
     """Keys, with what they have been used for, and the limits and budgets that hold for their calls."""
 
+    list_per_page = 50
+
     def get_list_display(self, request: HttpRequest) -> Sequence[Any]:
         shown = [name for name in super().get_list_display(request) if name != "created_at"]
         return [*shown[:-1], "last_day", "spent", shown[-1]]

@@ -59,7 +59,7 @@ class Standing:
         """Raises ApiError (503) where it takes too long."""
         with one_moment(actor.scope()):
             return cls(
-                over_time(Question(scope, EVER, now), (EVER, now), *GROUPS),
+                over_time(Question(scope, EVER, now, now=now), (EVER, now), *GROUPS),
                 _open_calls(scope),
                 [] if scope.user_id else list(_spendings(scope, now)),
                 _installation(now) if actor.role is Role.OPERATOR else None,

@@ -9,11 +9,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from django.db import connection
+from django.db.models import Max, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
 from accounts.models import Credential
 from accounts.windows import window
-from proxy.models import UsageRecord
+from proxy.models import UsageRecord, UsageSeries, UsageSpan
+from proxy.rollup_sql import identity, moment, points, tail
+from proxy.rollups import UTC_ZONE
 from proxy.usage_query import Question, Scope
-from proxy.usage_report import Sums, over_time
+from proxy.usage_report import Sums, over_time, plan
 
 DAYS = 90  # looked back, today with them
 SPEND_DAYS = 30
@@ -29,21 +35,51 @@ class KeyUse:
 
 
 def uses(keys: Collection[Credential], now: datetime) -> dict[UUID, KeyUse]:
-    """By id, of those keys that were used in the last DAYS: one statement, quick where one tenant has all."""
+    """By id, of those keys that were used in the last DAYS. Within a transaction."""
+    plan()
     tenants = {key.tenant_id for key in keys}
     scope = Scope(tenants.pop() if len(tenants) == 1 else None)
-    midnight, end = window("day", now, "UTC")
-    first = midnight - (DAYS - 1) * _A_DAY
-    bounds = [first + number * _A_DAY for number in range(DAYS)] + [end]
-    question = Question(scope, first, end, filters={"key": [key.id for key in keys]})
-    found: dict[UUID, KeyUse] = {}
-    for line in over_time(question, bounds, "key", wanted=("calls", "cost_nano_usd", "unpriced")):
-        [key_id] = line.group
-        assert isinstance(key_id, UUID)
-        counted = line.sums if line.bucket >= DAYS - SPEND_DAYS else Sums()
-        before = found.get(key_id, KeyUse())
-        found[key_id] = KeyUse(bounds[line.bucket], before.sums + counted)
-    return found
+    today, end = window("day", now, UTC_ZONE)
+    first, since = (today - (days - 1) * _A_DAY for days in (DAYS, SPEND_DAYS))
+    last_days: dict[UUID, datetime] = {}
+    for key_id, day in [*_rolled_days(keys), *_days_in_tail(keys)]:
+        if day >= first:
+            last_days[key_id] = max(day, last_days.get(key_id, day))
+    question = Question(scope, since, end, filters={"key": list(last_days)}, now=now)
+    lines = over_time(question, (since, end), "key", wanted=("calls", "cost_nano_usd", "unpriced"))
+    sums = {line.group[0]: line.sums for line in lines}
+    return {key_id: KeyUse(day, sums.get(key_id, Sums())) for key_id, day in last_days.items()}
+
+
+def _rolled_days(keys: Collection[Credential]) -> list[tuple[UUID, datetime]]:
+    """The last day of each, as far as the rollups know."""
+    days = UsageSpan.objects.filter(series_id=OuterRef("id"), unit=UsageSpan.Unit.DAY, zone=UTC_ZONE)
+    newest = Subquery(days.order_by("-start_at").values("start_at")[:1])
+    series = UsageSeries.objects.annotate(key=Coalesce("api_key_id", "security_key_id"), day=newest)
+    theirs = series.filter(
+        tenant_id__in={key.tenant_id for key in keys}, key__in=[key.id for key in keys], day__isnull=False
+    )
+    return list(theirs.values("key").annotate(last=Max("day")).values_list("key", "last"))
+
+
+def _days_in_tail(keys: Collection[Credential]) -> list[tuple[UUID, datetime]]:
+    """The days of their calls that are not rolled up yet."""
+    statement = (
+        "SELECT DISTINCT r.tenant_id, coalesce(r.api_key_id, r.security_key_id), r.start_at "  # noqa: S608
+        f"FROM ({points(tail())}) AS r"
+    )
+    whose = {key.id: key.tenant_id for key in keys}
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [])
+        rows = [
+            (identity(tenant_id), key_id and identity(key_id), at)
+            for tenant_id, key_id, at in cursor.fetchall()
+        ]
+    return [
+        (key_id, window("day", moment(at), UTC_ZONE)[0])
+        for tenant_id, key_id, at in rows
+        if key_id is not None and whose.get(key_id) == tenant_id
+    ]
 
 
 def last_call(tenant_id: UUID, key_id: UUID, day: datetime) -> datetime | None:

@@ -54,13 +54,24 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which calls. `filters` are of GROUPS, each with the values that will do; days are those of `zone`."""
+    """Which calls. `filters` are of GROUPS, each with the values that will do; days are those of `zone`.
+
+    Where it is known that it is `now`, nothing is there of later than that: so a month is read as one that
+    only ends after `end`.
+    """
 
     scope: Scope
     start: datetime
     end: datetime
     zone: str = UTC_ZONE
     filters: Mapping[str, Collection[Value]] = field(default_factory=dict)
+    now: datetime | None = None
+
+    def end_for(self, unit: str) -> datetime:
+        """Until when what there is may be read in stretches of that unit."""
+        if unit != "month" or self.now is None or self.end < self.now:
+            return self.end
+        return max(self.end, window("month", self.now, self.zone)[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,7 @@ class Pieces:
     def of(cls, question: Question, unit: str, *, plain: bool = False) -> Self:
         """`unit` is the longest stretch that may be read as one: minute, quarter, day or month. Where
         what is asked for is `plain`, of all calls and not by what they were, days are read as totals."""
-        start, end = question.start, question.end
+        start, end = question.start, question.end_for(unit)
         first, last = _from(start, _quarter_start(start), _ONE_QUARTER), _quarter_start(end)
         if unit == "minute" or first >= last:
             return cls((), (), ((start, end),))
@@ -151,9 +162,9 @@ class Query:
         self._parameters: list[Any] = []
 
     def over_time(self, wanted: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Rows of a start, the values of the groups, and the measures that are wanted."""
+        """Rows of a start, if it is `timed`, the values of the groups, and the measures that are wanted."""
         parts = self._parts(wanted)
-        by = ", ".join(["start_at", *(f"by_{group}" for group in self._groups)])
+        by = ", ".join([*(["start_at"] if self._timed else []), *(f"by_{group}" for group in self._groups)])
         return self._fetched(f"SELECT {by}, {sums(wanted)} FROM ({parts}) AS p GROUP BY {by}")  # noqa: S608
 
     def breakdown(self, most: int) -> list[tuple[Any, ...]]:
@@ -239,7 +250,10 @@ class Query:
     def _one_of(self, column: str, values: Collection[Value]) -> str:
         """None is a value too."""
         choices = [f"{column} IS NULL"] if None in values else []
-        choices += [self._bound(f"{column} = %s", value) for value in values if value is not None]
+        known = [value for value in values if value is not None]
+        if known:
+            self._parameters += map(stored, known)
+            choices.append(f"{column} IN ({', '.join(['%s'] * len(known))})")
         return f"({' OR '.join(choices) or 'false'})"
 
     def _bound(self, condition: str, value: object) -> str:

@@ -33,8 +33,8 @@ MOST_LINES = 50
 COUNTS = MEASURES[:-2]  # all but the histograms
 
 _values = attrgetter(*MEASURES)
-# Sums of large integers take room, and compiling a statement takes longer than it runs.
-_PLANNED = "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off"
+# Sums of large integers take room, compiling takes longer than running, and one processor has to do.
+_PLANNED = "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0"
 _asking = threading.BoundedSemaphore(AT_ONCE)
 
 
@@ -99,10 +99,12 @@ def over_time(
     plain = not groups and not question.filters and question.scope.user_id is None
     pieces = Pieces.of(question, unit, plain=plain)
     minutes = MINUTE if unit == "minute" else QUARTER
-    query = Query(question, groups, timed=True, pieces=pieces, minutes=minutes)
+    timed = len(bounds) > 2 or not groups
+    query = Query(question, groups, timed=timed, pieces=pieces, minutes=minutes)
     found: dict[tuple[int, tuple[Value, ...]], Sums] = {}
-    for start, *rest in query.over_time(wanted):
-        bucket = max(0, min(bisect_right(bounds, moment(start)), len(bounds) - 1) - 1)
+    for row in query.over_time(wanted):
+        start, rest = (moment(row[0]), row[1:]) if timed else (question.start, row)
+        bucket = max(0, min(bisect_right(bounds, start), len(bounds) - 1) - 1)
         key = bucket, tuple(map(_value, groups, rest))
         found[key] = found.get(key, Sums()) + _sums(wanted, rest[len(groups) :])
     lines = [Line(bucket, group, total) for (bucket, group), total in found.items()]
@@ -178,9 +180,16 @@ def _of_postgres(scope: AbstractContextManager[None]) -> Iterator[None]:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         stack.enter_context(scope)
         with connection.cursor() as cursor:
-            milliseconds = round(STATEMENT_SECONDS * 1000)
-            cursor.execute(f"SET LOCAL statement_timeout = {milliseconds}; {_PLANNED}")
+            cursor.execute(f"SET LOCAL statement_timeout = {round(STATEMENT_SECONDS * 1000)}")
+        plan()
         yield
+
+
+def plan() -> None:
+    """Has the statements of this transaction planned as those here are best. `one_moment` does it too."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_PLANNED)
 
 
 @contextmanager

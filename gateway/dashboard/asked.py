@@ -23,16 +23,17 @@ class Asked:
     viewer: Viewer
     period: Period
     filters: Mapping[str, Value]
+    now: datetime
 
     @classmethod
     def of(cls, viewer: Viewer, query: Mapping[str, str], now: datetime) -> Self:
         """Raises BadPeriod, and Http404 for what cannot be a filter."""
         filters = {name: from_text(name, query[name]) for name in FILTERS if name in query}
-        return cls(viewer, Period.of(query, viewer.zone, now), filters)
+        return cls(viewer, Period.of(query, viewer.zone, now), filters, now)
 
     def question(self) -> Question:
         period, filters = self.period, {name: (value,) for name, value in self.filters.items()}
-        return Question(self.viewer.scope, period.start, period.end, self.viewer.zone, filters)
+        return Question(self.viewer.scope, period.start, period.end, self.viewer.zone, filters, self.now)
 
     def link(self, path: str = DASHBOARD, **changes: str) -> str:
         """The same with some parameters changed or added."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
@@ -217,6 +218,21 @@ class Books(RuleBasedStateMachine):
                     assert counted(line.sums) == counted(expected(theirs)), line.group
                 assert sum(line.sums.calls for line in lines[name]) == len(self.rows)
             assert sum(line.sums.calls for line in lines["key"]) == len(self.rows)
+
+    @invariant()
+    def told_until_now(self) -> None:
+        """When nothing is later than now, of a month that is not over."""
+        now = max(map(started, self.rows), default=MOMENT) + MINUTES
+        start = window("day", MOMENT - 40 * DAY, self.tenant.timezone)[0]
+        question = replace(asked(self.tenant, [start, now]), now=now)
+        with operator_scope():
+            total, _ = breakdown(question)
+            lines = over_time(question, (start, now), "model", "status")
+        assert counted(total) == counted(expected(self.rows))
+        for line in lines:
+            theirs = [row for row in self.rows if (row["model"], row["status"]) == line.group]
+            assert (line.bucket, counted(line.sums)) == (0, counted(expected(theirs)))
+        assert sum(line.sums.calls for line in lines) == len(self.rows)
 
     @invariant()
     def listed(self) -> None:
