@@ -30,10 +30,15 @@ _TENANT = "({column} = (SELECT NULLIF(current_setting('tollgate.tenant', true), 
 
 # set_config(…, true) is SET LOCAL: it ends with the transaction. An operator scope inside a tenant's
 # steps up again; elsewhere it leaves the role alone, since some logins are given another by ALTER ROLE.
-_ENTER_TENANT = f"SELECT set_config('role', '{TENANT_ROLE}', true), set_config('tollgate.tenant', %s, true)"
+# What is asked for is small and in memory, which PostgreSQL does not expect: it would compile statements for a
+# quarter of a second, take processors that calls need, and rather read all rows in order than some by an index.
+_PLANNED = """set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true),
+           set_config('random_page_cost', '1.1', true)"""
+_ENTER_TENANT = f"""
+    SELECT set_config('role', '{TENANT_ROLE}', true), set_config('tollgate.tenant', %s, true), {_PLANNED}"""
 _ENTER_OPERATOR = f"""
     SELECT set_config('role', COALESCE(NULLIF(current_setting('role'), '{TENANT_ROLE}'), 'none'), true),
-           set_config('tollgate.scope', 'operator', true)"""
+           set_config('tollgate.scope', 'operator', true), {_PLANNED}"""
 _CURRENT = """
     SELECT current_setting('role'),
            current_setting('tollgate.tenant', true),

@@ -19,7 +19,7 @@ from proxy.models import UsageRecord, UsageSeries, UsageSpan
 from proxy.rollup_sql import identity, moment, points, tail
 from proxy.rollups import UTC_ZONE
 from proxy.usage_query import Question, Scope
-from proxy.usage_report import Sums, over_time, plan
+from proxy.usage_report import Sums, over_time
 
 DAYS = 90  # looked back, today with them
 SPEND_DAYS = 30
@@ -35,8 +35,7 @@ class KeyUse:
 
 
 def uses(keys: Collection[Credential], now: datetime) -> dict[UUID, KeyUse]:
-    """By id, of those keys that were used in the last DAYS. Within a transaction."""
-    plan()
+    """By id, of those keys that were used in the last DAYS."""
     tenants = {key.tenant_id for key in keys}
     scope = Scope(tenants.pop() if len(tenants) == 1 else None)
     today, end = window("day", now, UTC_ZONE)

@@ -33,8 +33,6 @@ MOST_LINES = 50
 COUNTS = MEASURES[:-2]  # all but the histograms
 
 _values = attrgetter(*MEASURES)
-# Sums of large integers take room, compiling takes longer than running, and one processor has to do.
-_PLANNED = "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0"
 _asking = threading.BoundedSemaphore(AT_ONCE)
 
 
@@ -180,16 +178,10 @@ def _of_postgres(scope: AbstractContextManager[None]) -> Iterator[None]:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         stack.enter_context(scope)
         with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = {round(STATEMENT_SECONDS * 1000)}")
-        plan()
+            milliseconds = round(STATEMENT_SECONDS * 1000)
+            # Sums of large integers take room.
+            cursor.execute(f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL work_mem = '64MB'")
         yield
-
-
-def plan() -> None:
-    """Has the statements of this transaction planned as those here are best. `one_moment` does it too."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(_PLANNED)
 
 
 @contextmanager
