@@ -30,8 +30,8 @@ _TENANT = "({column} = (SELECT NULLIF(current_setting('tollgate.tenant', true), 
 
 # set_config(…, true) is SET LOCAL: it ends with the transaction. An operator scope inside a tenant's
 # steps up again; elsewhere it leaves the role alone, since some logins are given another by ALTER ROLE.
-# What is asked for is small and in memory, which PostgreSQL does not expect: it would compile statements for a
-# quarter of a second, take processors that calls need, and rather read all rows in order than some by an index.
+# What is asked for is small and in memory, which PostgreSQL does not expect. It would compile statements for
+# a quarter of a second, take processors that calls need, and read a table in order to find a few of its rows.
 _PLANNED = """set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true),
            set_config('random_page_cost', '1.1', true)"""
 _ENTER_TENANT = f"""

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import os
+import sys
 import warnings
 from importlib import import_module
 from typing import Any
@@ -35,6 +36,10 @@ from gateway.live_socket import LiveSocket  # noqa: E402
 from gateway.sockets import SocketProtocol as SocketProtocol  # noqa: E402  # where uvicorn finds it
 from proxy import asgi as relay  # noqa: E402
 from proxy.responses_socket import ResponsesSocket, no_such_socket  # noqa: E402
+
+# How long a page may hold the interpreter while calls wait. With Python's own 5 ms the latest calls are
+# 2.0 times as late beside somebody who opens pages, with 1 ms 1.5 times; what a call costs is the same.
+_SWITCH_SECONDS = 0.001
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +90,7 @@ class Application:
             for job in (changes.watch, housekeeping.run_for_ever, *of_relay, LIVE.run):
                 self._tasks.append(asyncio.create_task(keep_running(job), name=job.__qualname__))
             _settle_down()
+            sys.setswitchinterval(_SWITCH_SECONDS)
             self._started = True
 
     def drain(self) -> None:

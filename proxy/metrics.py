@@ -2,7 +2,7 @@
 
 Nothing is counted here: the numbers are the ledger's own, by way of the rollups. So they are those of the
 whole installation, whichever process tells them, and go on where they were when a process starts anew
-(docs/decisions/0019). Pure.
+(docs/decisions/0019).
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from django.conf import settings
 
 from accounts.permissions import PERMISSIONS, Role
 from gateway import configuration
+from gateway.metrics import Told
+from gateway.standing import Installation, Standing
 from gateway.urls import MANAGED
 from proxy.asgi import MODELS, POSTS, STORED
 from proxy.models import UsageRecord
@@ -21,6 +23,7 @@ APPS = ("accounts", "threads", "proxy", "gateway")
 README = PROJECT / "README.md"
 CONFIGURATION = PROJECT / "docs" / "configuration.md"
 ERRORS = PROJECT / "docs" / "errors.md"
+METRICS = PROJECT / "docs" / "metrics.md"
 MANAGEMENT = PROJECT / "docs" / "management-api.md"
 ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 PAGES = sorted(
@@ -149,6 +152,12 @@ def test_it_offers_only_settings_that_there_are() -> None:
 def test_it_documents_every_column_of_a_usage_record() -> None:
     columns = {field.name for field in UsageRecord._meta.concrete_fields}
     assert columns <= rows(ARCHITECTURE)
+
+
+def test_it_tells_of_every_metric(db: None) -> None:
+    told = Told(Standing((), (), (), Installation((), (), 0)))
+    names = {f"{each.name}_total" if each.type == "counter" else each.name for each in told.collect()}
+    assert names == {name for name in rows(METRICS) if name.startswith("tollgate_")}
 
 
 def yaml_blocks() -> list[str]:
