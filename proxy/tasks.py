@@ -9,6 +9,7 @@ living worker can first beat, and bring in what it has on disk.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
+from django.db import InterfaceError, OperationalError
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts.database import DatabaseUnavailable
 from accounts.tenancy import operator_scope
 from proxy import idempotency, ledger, orphans, rollups, routing
 from proxy.admission import KEPT
 from proxy.models import OpenCall, UsageRecord, Worker
 from proxy.orphans import DEAD_AFTER, living
-from proxy.partitions import make_partitions
+from proxy.partitions import later, let_go, make_partitions, month_of
 from proxy.usage import Price, Usage, cost_nano_usd
 from threads import retention
 
@@ -35,14 +38,15 @@ logger = logging.getLogger(__name__)
 
 
 def housekeeping() -> None:
-    """All of it. Raises django.db.OperationalError or DatabaseUnavailable when the database is away."""
-    reap()
-    make_partitions(timezone.now())
-    idempotency.forget_expired()
-    retention.housekeeping()
-    Session.objects.filter(expire_date__lt=Now()).delete()
-    rollups.roll_up()
-    Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__lt=Now() - timedelta(days=1)).delete()
+    """All of it: where one job fails, the others go on. Raises OperationalError, InterfaceError or
+    DatabaseUnavailable when the database is away."""
+    for job in JOBS:
+        try:
+            job()
+        except (OperationalError, InterfaceError, DatabaseUnavailable):
+            raise
+        except Exception:
+            logger.exception("%s failed; it is tried again with the next housekeeping", job.__name__)
 
 
 def drain_spools() -> int:
@@ -104,3 +108,37 @@ def _lost(orphan: OpenCall, price: Price | None, now: datetime) -> ledger.Row:
         "ended_at": ledger.timestamp(now),
         "idempotency": None,
     }
+
+
+def keep_partitions() -> None:
+    """Makes those that are missing."""
+    make_partitions(timezone.now())
+
+
+def let_records_go() -> None:
+    """Removes those of months that are kept no longer."""
+    months = settings.USAGE_RETENTION_MONTHS
+    if months:
+        let_go(later(month_of(timezone.now()), -months))
+
+
+def end_sessions() -> None:
+    """Removes those that have expired."""
+    Session.objects.filter(expire_date__lt=Now()).delete()
+
+
+def forget_workers() -> None:
+    """Removes those that have been gone for a day."""
+    Worker.objects.filter(kind__in=Worker.MAKE_CALLS, seen_at__lt=Now() - timedelta(days=1)).delete()
+
+
+JOBS: tuple[Callable[[], object], ...] = (
+    reap,
+    keep_partitions,
+    idempotency.forget_expired,
+    retention.housekeeping,
+    end_sessions,
+    rollups.roll_up,
+    let_records_go,
+    forget_workers,
+)
