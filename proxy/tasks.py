@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,9 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db import InterfaceError, OperationalError
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from accounts.database import DatabaseUnavailable
 from accounts.tenancy import operator_scope
 from proxy import idempotency, ledger, orphans, rollups, routing
 from proxy.admission import KEPT
@@ -38,15 +37,11 @@ logger = logging.getLogger(__name__)
 
 
 def housekeeping() -> None:
-    """All of it: where one job fails, the others go on. Raises OperationalError, InterfaceError or
-    DatabaseUnavailable when the database is away."""
-    for job in JOBS:
-        try:
-            job()
-        except (OperationalError, InterfaceError, DatabaseUnavailable):
-            raise
-        except Exception:
-            logger.exception("%s failed; it is tried again with the next housekeeping", job.__name__)
+    """All of it: where one job fails, the others are done, and then what it raised is raised. That is
+    django.db.OperationalError or DatabaseUnavailable when the database is away."""
+    with ExitStack() as jobs:
+        for job in reversed(JOBS):
+            jobs.callback(job)
 
 
 def drain_spools() -> int:

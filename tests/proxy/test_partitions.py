@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfoNotFoundError
 
 import pytest
 from django.db import connection
@@ -104,15 +105,13 @@ def test_it_lets_nothing_go_unless_it_is_told_to(acme: Tenant, settings: Setting
     assert kept() == {new}
 
 
-def test_it_does_what_else_there_is_to_do_where_one_job_fails(
-    acme: Tenant, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_does_what_else_there_is_to_do_where_one_job_fails(acme: Tenant) -> None:
     came_in(acme, MAY)
     rollups.roll_up()
     with operator_scope():
         Tenant.objects.filter(id=acme.id).update(timezone="Nowhere/At_All")
         gone = Worker.objects.create(id=uuid4(), seen_at=timezone.now() - 2 * DAY)
-    tasks.housekeeping()
+    with pytest.raises(ZoneInfoNotFoundError):
+        tasks.housekeeping()
     with operator_scope():
         assert not Worker.objects.filter(id=gone.id).exists()
-    assert "roll_up failed" in caplog.text
