@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -175,7 +175,7 @@ class Ticket:
         """What the upstream reported, else an estimate; a call that no upstream answered used nothing."""
         ending = self.ending
         if ending.usage is not None:
-            return ending.usage, False
+            return self._with_output(ending.usage)
         if ending.status is Status.FAILED and ending.first_byte_milliseconds is None:
             return Usage(input_tokens=0, output_tokens=0), False
         if self.call.audio is not None:
@@ -183,6 +183,13 @@ class Ticket:
         inputs = ending.input_tokens_counted
         inputs = self.call.input_tokens_estimate if inputs is None else inputs
         return Usage(inputs, output_tokens=ending.output_tokens_estimate), True
+
+    def _with_output(self, reported: Usage) -> tuple[Usage, bool]:
+        """An upstream that counts what it was asked, and not what it said, is not to be had for half."""
+        said = self.ending.output_tokens_estimate
+        if reported.output_tokens is not None or reported.input_tokens is None or not said:
+            return reported, False
+        return replace(reported, output_tokens=said), True
 
     def _elapsed_milliseconds(self) -> int:
         return round((time.monotonic() - self.started) * 1000)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from proxy import usage
 from proxy.admission import Status, Ticket
 from proxy.attempts import Connection
 from proxy.call import LARGE_BYTES
 from proxy.chained import FoldedChat
+from proxy.dialects import openai
 from proxy.http import EVENTS_TYPE, Last, Watch
-from proxy.passage import Garbled, Passage, ResponsePassage
+from proxy.passage import Garbled, Passage, ResponsePassage, decode, value
 from proxy.reported import UpstreamReported, read_error
 from proxy.tokens import TokenCounter
 
@@ -21,7 +23,7 @@ Give = Callable[[bytes], Awaitable[None]]
 
 async def stream(ticket: Ticket, connection: Connection, watch: Watch, counter: TokenCounter) -> Last:
     """Passes the events on; returns the terminal one. Raises Truncated, Garbled, UpstreamReported, Broken."""
-    passage = ticket.passage = await _passage(connection)
+    passage = ticket.passage = await _passage(ticket, connection)
     await watch.reply.begin_events()
     if begun := passage.begin():
         await watch.reply.piece(begun)
@@ -36,7 +38,7 @@ async def whole(ticket: Ticket, connection: Connection, watch: Watch, counter: T
     """
     read = connection.wire.whole
     if read is None:
-        passage = ticket.passage = await _passage(connection)
+        passage = ticket.passage = await _passage(ticket, connection)
         assert isinstance(passage, ResponsePassage | FoldedChat)
         await _read(ticket, connection, watch, counter, passage, _nowhere)
         return Last(200, _JSON, passage.final())
@@ -48,6 +50,7 @@ async def whole(ticket: Ticket, connection: Connection, watch: Watch, counter: T
         else await asyncio.to_thread(read, content_type, body)
     )
     ticket.ending.usage, ticket.ending.items = answer.usage, answer.items
+    ticket.ending.output_tokens_estimate = answer.output_tokens_estimate
     ticket.ending.took_out(answer.control_tokens)
     ticket.ending.status, ticket.ending.status_code = Status.COMPLETED, 200
     return Last(200, answer.content_type, answer.body)
@@ -84,6 +87,10 @@ async def _read(
         if rest := passage.rest():
             await give(rest)
         marker = passage.end()
+    except Garbled as error:
+        if error.before:
+            await give(error.before)
+        raise
     finally:
         ticket.ending.usage = passage.usage
         ticket.ending.input_tokens_counted = passage.input_tokens_counted
@@ -94,10 +101,17 @@ async def _read(
     return marker
 
 
-async def _passage(connection: Connection) -> Passage:
-    """What the answer goes through. Raises UpstreamReported, Garbled for one that is no stream."""
+async def _passage(ticket: Ticket, connection: Connection) -> Passage:
+    """What the answer goes through. Raises UpstreamReported, and Garbled for one that is no stream: a whole
+    answer too, which costs what it says."""
     exchange = connection.exchange
     if exchange.content_type in connection.wire.streams:
         return connection.wire.passage(exchange.content_type)
-    error = read_error(await exchange.whole())
-    raise UpstreamReported(error) if error else Garbled()
+    body = await exchange.whole()
+    if error := read_error(body):
+        raise UpstreamReported(error)
+    ticket.first_byte()
+    answer = decode(body)
+    ticket.ending.usage = usage.read(value(answer["usage"])) if "usage" in answer else None
+    ticket.ending.output_tokens_estimate = openai.estimate(answer)
+    raise Garbled

@@ -11,6 +11,7 @@ from proxy.admission import Ticket
 from proxy.call import Call, NotOffered
 from proxy.dialects import openai
 from proxy.findings import Findings, Tried, Wire
+from proxy.passage import Garbled
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing, Target, with_account
 from proxy.upstream import Begun, Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
@@ -84,7 +85,7 @@ async def _ask(
 ) -> Connection | UpstreamReported:
     """One target's answer, or its refusal. It is asked again, in another way, where it says what it lacks.
 
-    Raises Unreachable, Silent, NotOffered, InvalidBody.
+    Raises Unreachable, Silent, NotOffered, InvalidBody, Garbled.
     """
     tried = Tried()
     if ticket.call.account is not None:
@@ -94,7 +95,10 @@ async def _ask(
         exchange = wire.here() if wire.here else await _open(wire, target, upstreams, findings)
         connections.callback(exchange.close)
         ticket.ending.attempt(target, str(exchange.status))
-        if 200 <= exchange.status < 300 and not exchange.encoded:
+        if 200 <= exchange.status < 300:
+            if exchange.encoded:  # though it was asked not to; it answered, and nobody is asked once more
+                ticket.first_byte()
+                raise Garbled
             begun, begins = await _begun(exchange, wire, target)
             if begins:
                 findings.taken(wire, target, tried)
@@ -170,15 +174,13 @@ async def _worth_another(failure: Failure, number: int, plan: Plan) -> bool:
 
 
 async def _refusal(exchange: Exchange, target: Target, call: Call) -> UpstreamReported:
-    """What the upstream answered in place of an answer; one that is encoded cannot be read, and one that does
-    not come says nothing."""
-    status = exchange.status if exchange.status >= 300 else 502
+    """What the upstream said in place of an answer; what is encoded, or does not come, says nothing."""
     try:
         async with asyncio.timeout(REFUSAL_SECONDS):
             body = await exchange.whole()
     except (TimeoutError, Broken, TooLong):
         body = b""
-    refusal = UpstreamReported(read_error(body), status, exchange.retry_after)
+    refusal = UpstreamReported(read_error(body), exchange.status, exchange.retry_after)
     refusal.tidy(target.model, call.model, target.private)
     return refusal
 

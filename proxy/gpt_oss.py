@@ -17,7 +17,7 @@ import msgspec
 from proxy import sse
 from proxy.call import Call, Fields
 from proxy.harmony import ANALYSIS, FINAL, NameFilter, TextFilter
-from proxy.passage import ChatPassage, Garbled, value
+from proxy.passage import NULL, ChatPassage, Garbled, value
 from proxy.reasoning import Asked
 
 DEFAULT_EFFORT = "medium"  # the model's own (OpenAI's gpt-oss model card, 2025-08)
@@ -112,7 +112,7 @@ class GptOssPassage(ChatPassage):
         return passed
 
     def _look(self, event: bytes, document: Fields) -> bytes:
-        if "choices" in document:
+        if bytes(document.get("choices", NULL)) != NULL:
             self._head = {name: document[name] for name in ("object", "created") if name in document}
             given = value(document["choices"], list[Document])
             kept = [choice for choice in given if self._clean(choice)]

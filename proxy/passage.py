@@ -23,7 +23,7 @@ import msgspec
 
 from proxy import sse, usage
 from proxy.call import Fields
-from proxy.reported import UpstreamReported
+from proxy.reported import UpstreamReported, read_error
 from proxy.usage import Usage
 
 # Fields that servers add for themselves: llama.cpp server README (timings, __verbose), vLLM's docs of its
@@ -35,7 +35,8 @@ PRIVATE = frozenset(
 _PRIVATE_MARKS = tuple(f'"{name}"'.encode() for name in sorted(PRIVATE))
 _USAGE_MARKS = (b'"usage":{', b'"usage": {')
 _NULL_USAGE = (b',"usage":null', b', "usage": null')
-_FINISHED_MARKS = (b'"finish_reason":"', b'"finish_reason": "')
+_CHOICES_MARKS = (b'"choices":[', b'"choices": [')
+NULL = b"null"
 _FIELDS = msgspec.json.Decoder(Fields)
 
 
@@ -44,7 +45,10 @@ class Truncated(Exception):
 
 
 class Garbled(Exception):
-    """The upstream sent something that is not an answer in its own language."""
+    """The upstream sent something that is not an answer in its own language. What came `before` it in that
+    piece may go to the client."""
+
+    before = b""
 
 
 class Splitter(Protocol):
@@ -142,7 +146,11 @@ class Passage(ABC):
                 self.finished = True
                 continue
             self.events += 1
-            out.append(self._look(event, decode(data)))
+            try:
+                out.append(self._look(event, decode(data)))
+            except Garbled as error:
+                error.before = b"".join(out)
+                raise
         return b"".join(out)
 
     def _fail(self, reported: object) -> bytes:
@@ -171,8 +179,9 @@ class ResponsePassage(Passage):
 
 
 class ChatPassage(Passage):
-    """Chat Completions and Completions: ends with `[DONE]`, or at the end of a stream whose last choice
-    finished (transformers' server sends no `[DONE]`). Usage not asked for is kept from the client."""
+    """Chat Completions and Completions: ends with `[DONE]`, or at the end of a stream whose only choice
+    finished with the last that was said of it (transformers' server sends no `[DONE]`). Usage not asked for
+    is kept from the client."""
 
     marks = (*_USAGE_MARKS, b"[DONE]", b'"error"', *_PRIVATE_MARKS)
 
@@ -188,22 +197,26 @@ class ChatPassage(Passage):
     def end(self) -> bytes:
         if self._error is not None:
             raise UpstreamReported(self._error)
-        if not self.finished and not any(mark in piece for piece in self._tail for mark in _FINISHED_MARKS):
+        if not self.finished and not _is_finished(b"".join(self._tail)):
             raise Truncated
         return sse.DONE
 
     def _look(self, event: bytes, document: Fields) -> bytes:
         if "error" in document and (error := value(document["error"])):
             return self._fail(error)
+        if "choices" not in document and (error := in_place_of_a_chunk(event)) is not None:
+            return self._fail(error)
         self._learn(event, document)
         document["id"] = msgspec.Raw(self.answer_id)
         document["model"] = msgspec.Raw(self.model)
-        choices = document.setdefault("choices", msgspec.Raw(b"[]"))
+        choices = bytes(document.get("choices", NULL))
+        if choices == NULL:
+            document["choices"] = msgspec.Raw(choices := b"[]")
         if "usage" in document:
             self.usage = usage.read(value(document["usage"])) or self.usage
             if not self._shows_usage:
                 del document["usage"]
-                if bytes(choices).strip(b" []") == b"":
+                if choices.strip(b" []") == b"":
                     return b""
         return sse.encode(msgspec.json.encode(without_private(document)))
 
@@ -221,7 +234,31 @@ class ChatPassage(Passage):
         # We asked for usage: a client that did not would see it announced in every event.
         nulls = () if self._shows_usage else tuple(null for null in _NULL_USAGE if null in event)
         self._swaps = (*(swap for swap in swaps if swap[0] != swap[1]), *((null, b"") for null in nulls))
-        self._signs = tuple(new for _, new in swaps)
+        # Clients take `choices` for an array: an event that has none is looked at.
+        array = next((mark for mark in _CHOICES_MARKS if mark in event), _CHOICES_MARKS[0])
+        self._signs = (*(new for _, new in swaps), array)
+
+
+def _is_finished(events: bytes) -> bool:
+    """Whether the last of these chat events that says something of a choice says how it finished, and it is
+    the only one."""
+    for event in reversed(list(sse.split(events))):
+        data = sse.data(event)
+        try:
+            choices = value(decode(data)["choices"], list[dict[str, Any]]) if data else []
+        except (Garbled, KeyError):
+            continue
+        if choices:
+            return all(
+                isinstance(each.get("finish_reason"), str) and not each.get("index") for each in choices
+            )
+    return False
+
+
+def in_place_of_a_chunk(event: bytes) -> dict[str, Any] | None:
+    """The error that an event without choices tells of, in whatever shape; None for something else."""
+    error = read_error(sse.data(event))
+    return error if error or sse.name(event) == b"error" else None
 
 
 def decode(data: bytes) -> Fields:

@@ -14,6 +14,7 @@ MAX_EVENT_BYTES = 32 * 1024 * 1024
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 _LONGEST_BLANK_LINE = 4
+_BOM = b"\xef\xbb\xbf"  # which the first event may have before it, and which is no part of it
 
 
 class OversizedEvent(Exception):
@@ -25,16 +26,21 @@ class Splitter:
 
     def __init__(self) -> None:
         self._pending = bytearray()
+        self._begins = True
 
     def feed(self, piece: bytes) -> bytes:
         """The whole events that `piece` completes, as they came; b"" when there are none yet.
 
         Raises OversizedEvent.
         """
-        if not self._pending and piece.endswith(b"\n\n"):
+        if not self._pending and piece.endswith(b"\n\n") and not self._begins:
             return piece
         searched = max(0, len(self._pending) - _LONGEST_BLANK_LINE)
         self._pending += piece
+        if self._begins and len(self._pending) >= len(_BOM):
+            self._begins = False
+            self._pending = self._pending.removeprefix(_BOM)
+            searched = 0
         end = _last_end(self._pending, searched)
         events = bytes(self._pending[:end])
         del self._pending[:end]

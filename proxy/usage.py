@@ -16,6 +16,10 @@ from typing import Any
 _MAX_COUNT = 10**9
 _BYTES_PER_TOKEN = 4
 _IMAGE_TOKENS = 1000
+# The members of choices and of a Response's items that hold what a model said.
+_SAYS = frozenset(
+    {"content", "reasoning_content", "reasoning", "refusal", "text", "arguments", "input", "code"}
+)
 _INLINE_DATA = re.compile(rb'data:[^"\\:,]{0,200};base64,[^"\\]*')
 
 
@@ -104,6 +108,20 @@ def estimate_input(body: bytes) -> int:
         return -(-len(body) // _BYTES_PER_TOKEN)
     text, images = _INLINE_DATA.subn(b"", body)
     return -(-len(text) // _BYTES_PER_TOKEN) + images * _IMAGE_TOKENS
+
+
+def estimate_output(answered: object) -> int:
+    """Tokens of an answer in one piece that nobody counted: a token in four bytes of all that it says."""
+    size, left = 0, [answered]
+    while left:
+        match left.pop():
+            case dict() as document:
+                said = [value for name, value in document.items() if name in _SAYS and isinstance(value, str)]
+                size += sum(len(text.encode(errors="replace")) for text in said)
+                left += document.values()
+            case list() as members:
+                left += members
+    return -(-size // _BYTES_PER_TOKEN)
 
 
 def cost_nano_usd(usage: Usage, price: Price | None) -> int | None:

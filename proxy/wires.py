@@ -123,7 +123,10 @@ def _named(call: Call, request_id: str) -> tuple[str, str, Fields, int]:
 
 def _whole(passage: native.ResponsesPassage, body: bytes) -> Whole:
     answer = native.whole(passage, body)
-    return Whole(b"application/json", answer.body, answer.usage, answer.items)
+    estimate = answer.output_tokens_estimate
+    return Whole(
+        b"application/json", answer.body, answer.usage, answer.items, output_tokens_estimate=estimate
+    )
 
 
 def _counting(call: Call, target: Target, findings: Findings) -> Wire:

@@ -29,13 +29,15 @@ _PREFIXES = {"chat.completions": "chatcmpl-", "completions": "cmpl-"}
 @dataclass(frozen=True, slots=True)
 class Whole:
     """An answer in one piece, as the client gets it; of a Response its items too, with what the client does
-    not see of them. `control_tokens` of gpt-oss were taken out of it."""
+    not see of them. `control_tokens` of gpt-oss were taken out of it. The estimate is of output that is not
+    reported."""
 
     content_type: bytes
     body: bytes
     usage: Usage | None
     items: list[dict[str, Any]] = field(default_factory=list)
     control_tokens: int = 0
+    output_tokens_estimate: int = 0
 
 
 def request(call: Call, model: str) -> tuple[str, bytes]:
@@ -93,7 +95,14 @@ def whole(call: Call, request_id: str, content_type: str, body: bytes) -> Whole:
     document["model"] = msgspec.Raw(msgspec.json.encode(call.model))
     if call.endpoint == "embeddings":
         document = transcode_embeddings(document, _wanted_encoding(call))
-    return Whole(b"application/json", msgspec.json.encode(without_private(document)), reported)
+    said = estimate(document) if reported is None or reported.output_tokens is None else 0
+    made = msgspec.json.encode(without_private(document))
+    return Whole(b"application/json", made, reported, output_tokens_estimate=said)
+
+
+def estimate(document: Fields) -> int:
+    """About how many tokens a chat or a completion says. Raises Garbled."""
+    return usage.estimate_output(value(document["choices"])) if "choices" in document else 0
 
 
 # The member without which an answer is not one.

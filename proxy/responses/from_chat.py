@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from proxy import sse, usage
+from proxy import usage
 from proxy.call import Fields
 from proxy.fold import MAX_FOLDED_BYTES, TooMuchToFold
-from proxy.passage import Garbled, ResponsePassage, Truncated, value
-from proxy.reported import UpstreamReported, read_error
+from proxy.passage import Garbled, ResponsePassage, Truncated, in_place_of_a_chunk, value
+from proxy.reported import UpstreamReported
 from proxy.responses.draft import Draft, Writing
 from proxy.responses.shape import complete_annotation, complete_usage, estimated_usage, skeleton
 
@@ -132,7 +132,7 @@ class ChatToResponses(ResponsePassage):
     def _look(self, event: bytes, document: Fields) -> bytes:
         if "error" in document and (error := value(document["error"])):
             return self._fail(error)
-        if "choices" not in document and (error := read_error(sse.data(event))):
+        if "choices" not in document and (error := in_place_of_a_chunk(event)) is not None:
             return self._fail(error)
         if "usage" in document:
             self.usage = usage.read(value(document["usage"])) or self.usage

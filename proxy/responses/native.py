@@ -63,6 +63,7 @@ class Whole:
     body: bytes
     usage: Usage | None
     items: list[Document]
+    output_tokens_estimate: int
 
 
 def whole(passage: ResponsesPassage, body: bytes) -> Whole:
@@ -71,10 +72,11 @@ def whole(passage: ResponsesPassage, body: bytes) -> Whole:
     answered = _document(body)
     if "output" not in answered:
         raise UpstreamReported(error) if (error := read_error(body)) else Garbled()
+    passage.events = usage.estimate_output(answered["output"])  # which a stream has one of for each token
     passage.conclude(answered, str(answered.get("status") or "completed"))
     if passage.failure is not None:
         raise UpstreamReported(passage.failure)
-    return Whole(passage.final(), passage.usage, passage.items)
+    return Whole(passage.final(), passage.usage, passage.items, passage.output_tokens_estimate)
 
 
 class ResponsesPassage(ResponsePassage):

@@ -1,6 +1,7 @@
 """Upstreams that answer what nobody would write: every answer is told in OpenAI's shape, and counted once."""
 
 import asyncio
+import gzip
 import json
 import socketserver
 import threading
@@ -171,6 +172,77 @@ def test_usage_that_makes_no_sense_is_estimated(
     response = call(alice)
     assert response.status_code == 200
     assert record_of(gateway, response)["estimated"] is True
+
+
+WORDS = "word " * 400
+SAID = f'{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{WORDS}"}}}}]'
+
+
+@pytest.mark.parametrize("usage", ["", ',"usage":null', ',"usage":{"prompt_tokens":7}'])
+def test_what_is_said_and_not_counted_is_estimated(
+    gateway: Gateway, alice: Person, odd: OddUpstream, usage: str
+) -> None:
+    odd.json(f"{SAID}{usage}}}")
+    record = record_of(gateway, call(alice))
+    assert (record["status"], record["output_tokens"], record["estimated"]) == ("completed", 500, True)
+    if "7" in usage:
+        assert record["input_tokens"] == 7
+
+
+def test_a_response_that_is_not_counted_tells_the_same_as_the_record(
+    gateway: Gateway, alice: Person, odd: OddUpstream
+) -> None:
+    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": WORDS}]}
+    odd.json(json.dumps({"object": "response", "status": "completed", "output": [item]}))
+    response = call(alice, "/v1/responses")
+    assert response.json()["usage"]["output_tokens"] == record_of(gateway, response)["output_tokens"] == 500
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_stream_that_is_answered_in_one_piece_is_counted(
+    gateway: Gateway, alice: Person, odd: OddUpstream, counted: bool
+) -> None:
+    usage = ',"usage":{"prompt_tokens":7,"completion_tokens":3}' if counted else ""
+    odd.json(f"{SAID}{usage}}}")
+    response = call(alice, stream=True)
+    assert (response.status_code, code_of(response)) == (502, "upstream_malformed")
+    record = record_of(gateway, response)
+    assert (record["output_tokens"], record["estimated"]) == ((3, False) if counted else (500, True))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_is_encoded_is_asked_for_once(
+    gateway: Gateway, alice: Person, odd: OddUpstream, stream: bool
+) -> None:
+    odd.raw(gzip.compress(b'{"choices":[]}'), "application/json", headers="content-encoding: gzip\r\n")
+    response = call(alice, stream=stream)
+    assert (response.status_code, code_of(response)) == (502, "upstream_malformed")
+    assert odd.requests == 1
+    assert record_of(gateway, response)["estimated"] is True
+
+
+def test_no_error_in_a_stream_tells_of_the_upstream(
+    gateway: Gateway, alice: Person, odd: OddUpstream
+) -> None:
+    odd.events(
+        DELTA,
+        f'data: {{"object":"error","message":"at http://{odd.host}/v1 with {KEY}"}}',
+        "data: [DONE]",
+    )
+    response = call(alice, stream=True)
+    assert odd.host not in response.text
+    assert KEY not in response.text
+    assert "[DONE]" not in response.text
+    assert record_of(gateway, response)["status"] != "completed"
+
+
+def test_what_came_before_nonsense_in_one_packet_is_passed_on(
+    gateway: Gateway, alice: Person, odd: OddUpstream
+) -> None:
+    odd.events(DELTA, DELTA, "data: nonsense")
+    response = call(alice, stream=True)
+    assert response.text.count('"content":"x"') == 2
+    assert code_of(response) == "upstream_malformed"
 
 
 @pytest.mark.parametrize(

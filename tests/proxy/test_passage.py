@@ -132,6 +132,28 @@ def test_a_stream_whose_choice_finished_is_whole_without_the_marker() -> None:
     assert run(chat(), chunk("a") + chunk(finish="stop")).endswith(sse.DONE)
 
 
+@pytest.mark.parametrize(
+    "stream",
+    [
+        chunk("a", finish="stop") + chunk("b"),
+        chunk("a", finish="stop").replace(b'"index":0', b'"index":1') + chunk("b"),
+        chunk("a") + chunk(finish="stop").replace(b'"index":0', b'"index":1'),
+        b": ping\n\n",
+    ],
+    ids=["said more", "another choice", "one of several", "nothing"],
+)
+def test_a_stream_without_its_marker_is_whole_only_if_its_one_choice_finished_last(stream: bytes) -> None:
+    with pytest.raises(Truncated):
+        run(chat(), stream)
+
+
+def test_a_stream_without_its_marker_may_end_with_its_usage() -> None:
+    last = chunk(usage=USAGE).replace(b'"choices":[{', b'"choices":[],"x":[{')
+    passage = chat()
+    assert run(passage, chunk("a") + chunk(finish="stop") + last).endswith(sse.DONE)
+    assert passage.usage == Usage(7, None, 2, None, None)
+
+
 def test_a_last_event_may_come_without_its_blank_line() -> None:
     assert run(chat(), chunk("a") + chunk(finish="stop") + b"data: [DONE]").endswith(sse.DONE)
     assert b'"b"' in run(chat(), chunk("a") + chunk("b", finish="stop").rstrip())
@@ -146,6 +168,37 @@ def test_an_error_in_the_stream_is_an_error_even_before_a_marker() -> None:
     with pytest.raises(UpstreamReported) as caught:
         run(chat(), chunk("a") + b'data: {"error":{"message":"overloaded"}}\n\n' + sse.DONE)
     assert caught.value.error == {"message": "overloaded"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"object":"error","message":"overloaded"}\n\n',
+        b'data: {"detail":"overloaded"}\n\n',
+        b'event: error\ndata: {"message":"overloaded"}\n\n',
+        b'event: error\ndata: {"reason":5}\n\n',
+    ],
+)
+def test_an_error_of_any_shape_in_the_stream_is_an_error(event: bytes) -> None:
+    passage = chat()
+    with pytest.raises(UpstreamReported) as caught:
+        run(passage, chunk("a") + event + sse.DONE)
+    assert caught.value.error.get("message", "overloaded") == "overloaded"
+
+
+@pytest.mark.parametrize("choices", [b'"choices":null,', b""])
+def test_choices_are_an_array_in_every_chunk(choices: bytes) -> None:
+    odd = chunk("b").replace(
+        b'"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":null}]', choices[:-1]
+    )
+    out = run(chat(), chunk("a") + odd.replace(b",}", b"}") + chunk(finish="stop") + sse.DONE)
+    assert [type(document["choices"]) for document in documents(out)] == [list, list, list]
+
+
+def test_what_came_before_an_event_that_is_garbled_may_be_passed() -> None:
+    with pytest.raises(Garbled) as caught:
+        run(chat(), chunk("a") + b"data: nonsense\n\n")
+    assert documents(caught.value.before)[0]["id"] == "chatcmpl-ours"
 
 
 @pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff", b"nonsense"])

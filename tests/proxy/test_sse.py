@@ -50,6 +50,14 @@ def test_it_gives_out_only_whole_events() -> None:
     assert splitter.rest() == b""
 
 
+@pytest.mark.parametrize("cut", range(8))
+def test_it_leaves_out_a_byte_order_mark_before_the_first_event(cut: int) -> None:
+    splitter = sse.Splitter()
+    stream = b"\xef\xbb\xbfdata: a\n\ndata: \xef\xbb\xbf\n\n"
+    out = splitter.feed(stream[:cut]) + splitter.feed(stream[cut:])
+    assert out == b"data: a\n\ndata: \xef\xbb\xbf\n\n"
+
+
 def test_it_keeps_what_ended_without_a_blank_line() -> None:
     splitter = sse.Splitter()
     assert splitter.feed(b"data: a") == b""
