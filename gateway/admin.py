@@ -133,9 +133,13 @@ class KeyPages(CredentialAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Credential | None = None) -> Sequence[str]:
         return (*super().get_readonly_fields(request, obj), "last_used", "used", "held_to")
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        row = super().get_object(request, object_id, from_field)
+        self.prepare([] if row is None else [row])
+        return row
+
     @admin.display(description="last used")
     def last_used(self, key: Any) -> str:
-        self.prepare([key])
         day = key.use.last_day
         if day is None:
             return not_used(key)
@@ -144,7 +148,6 @@ class KeyPages(CredentialAdmin):
 
     @admin.display(description=f"in {SPEND_DAYS} days")
     def used(self, key: Any) -> str:
-        self.prepare([key])
         calls = key.use.sums.calls
         return f"{told(key.use.sums)}, {calls:,} call{'' if calls == 1 else 's'}"
 

@@ -31,7 +31,7 @@ from proxy.api.organization import MaySeeUsage
 from proxy.metrics import Kind, families
 from proxy.usage_query import Scope, Value
 
-OF_BUDGETS = ("tenant", "scope", "subject", "period")
+OF_BUDGETS = ("tenant", "scope", "budget", "period", "subject", "subject_id")
 
 
 class WhateverIsAccepted(BaseContentNegotiation):
@@ -79,7 +79,8 @@ class Told(Collector):
 
     def collect(self) -> Iterator[Metric]:
         standing = self._standing
-        yield from families([(self._kind(line.group), line.sums) for line in standing.calls])
+        calls = [(self._kind(line.group), line.sums) for line in standing.calls]
+        yield from families(calls, standing.models)
         running = [((self._names.of("tenant", id_),), number) for id_, number in standing.open_calls]
         yield gauge("tollgate_open_calls", "Calls under way.", ("tenant",), running)
         yield from self._budgets()
@@ -99,8 +100,10 @@ class Told(Collector):
         yield gauge("tollgate_budget_spent_dollars", "What was, since it began.", OF_BUDGETS, spent)
 
     def _labels(self, each: Spending) -> tuple[str, ...]:
+        """Of one budget and one whom it is for, who may have the name of another."""
         budget, name = each.budget, self._names.of
-        return name("tenant", budget.tenant_id), budget.scope, name(budget.scope, each.subject), budget.period
+        subject = name(budget.scope, each.subject), str(each.subject)
+        return name("tenant", budget.tenant_id), budget.scope, budget.name, budget.period, *subject
 
 
 def of_installation(found: Installation) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce
 from accounts.models import Credential
 from accounts.windows import window
 from proxy.models import UsageRecord, UsageSeries, UsageSpan
-from proxy.rollup_sql import identity, moment, points, tail
+from proxy.rollup_sql import identity, moment, points, stored, tail
 from proxy.rollups import UTC_ZONE
 from proxy.usage_query import Question, Scope
 from proxy.usage_report import Sums, over_time
@@ -36,6 +36,8 @@ class KeyUse:
 
 def uses(keys: Collection[Credential], now: datetime) -> dict[UUID, KeyUse]:
     """By id, of those keys that were used in the last DAYS."""
+    if not keys:
+        return {}
     tenants = {key.tenant_id for key in keys}
     scope = Scope(tenants.pop() if len(tenants) == 1 else None)
     today, end = window("day", now, UTC_ZONE)
@@ -63,22 +65,14 @@ def _rolled_days(keys: Collection[Credential]) -> list[tuple[UUID, datetime]]:
 
 def _days_in_tail(keys: Collection[Credential]) -> list[tuple[UUID, datetime]]:
     """The days of their calls that are not rolled up yet."""
-    statement = (
-        "SELECT DISTINCT r.tenant_id, coalesce(r.api_key_id, r.security_key_id), r.start_at "  # noqa: S608
-        f"FROM ({points(tail())}) AS r"
-    )
+    key = "coalesce(r.api_key_id, r.security_key_id)"
+    theirs = f"{key} IN ({', '.join(['%s'] * len(keys))})"
+    statement = f"SELECT DISTINCT r.tenant_id, {key}, r.start_at FROM ({points(tail())}) AS r WHERE {theirs}"  # noqa: S608
     whose = {key.id: key.tenant_id for key in keys}
     with connection.cursor() as cursor:
-        cursor.execute(statement, [])
-        rows = [
-            (identity(tenant_id), key_id and identity(key_id), at)
-            for tenant_id, key_id, at in cursor.fetchall()
-        ]
-    return [
-        (key_id, window("day", moment(at), UTC_ZONE)[0])
-        for tenant_id, key_id, at in rows
-        if key_id is not None and whose.get(key_id) == tenant_id
-    ]
+        cursor.execute(statement, [stored(key.id) for key in keys])
+        rows = [(identity(tenant_id), identity(id_), moment(at)) for tenant_id, id_, at in cursor.fetchall()]
+    return [(id_, window("day", at, UTC_ZONE)[0]) for tenant_id, id_, at in rows if whose[id_] == tenant_id]
 
 
 def last_call(tenant_id: UUID, key_id: UUID, day: datetime) -> datetime | None:

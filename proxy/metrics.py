@@ -8,8 +8,7 @@ whole installation, whichever process tells them, and go on where they were when
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
@@ -19,7 +18,6 @@ from accounts.money import NANO
 from proxy.histogram import BOUNDS, READ_AS, SLOTS, counts
 from proxy.usage_report import Sums
 
-MOST_MODELS = 200  # that are told by their names: callers write those, where a route takes any
 OTHERS = "other"
 # Where the buckets of a histogram end, in milliseconds; and the slots of proxy/histogram.py that end there.
 _WANTED = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 120_000, 300_000, 900_000)
@@ -100,9 +98,12 @@ _OF_HISTOGRAMS = ("model", "upstream")
 Totals = Sequence[tuple[Kind, Sums]]
 
 
-def families(totals: Totals) -> Iterator[Metric]:
-    """Of what all calls of each kind came to, ever."""
-    named = _with_fewer_models(totals)
+def families(totals: Totals, models: Container[str] | None = None) -> Iterator[Metric]:
+    """Of what all calls of each kind came to, ever. If some `models` are given, all others have one name."""
+    named = [
+        (kind if models is None or kind.model in models else replace(kind, model=OTHERS), sums)
+        for kind, sums in totals
+    ]
     for counter in _COUNTERS:
         yield _counted(counter, named)
     for name, told, histogram in _HISTOGRAMS:
@@ -111,17 +112,6 @@ def families(totals: Totals) -> Iterator[Metric]:
             buckets, total = _buckets(histogram(sums))
             family.add_metric(labels, buckets, total)
         yield family
-
-
-def _with_fewer_models(totals: Totals) -> Totals:
-    """Those that are called most keep their names."""
-    calls: Counter[str] = Counter()
-    for kind, sums in totals:
-        calls[kind.model] += sums.calls
-    if len(calls) <= MOST_MODELS:
-        return totals
-    known = {model for model, _ in calls.most_common(MOST_MODELS)}
-    return [(kind if kind.model in known else replace(kind, model=OTHERS), sums) for kind, sums in totals]
 
 
 def _summed(totals: Totals, labels: tuple[str, ...]) -> dict[tuple[str, ...], Sums]:

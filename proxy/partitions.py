@@ -72,7 +72,12 @@ def _make(cursor: Any, name: str, start: UUID, end: UUID) -> None:
 def let_go(before: datetime) -> int:
     """Removes the records of calls that came in before then, a month's start, and are rolled up; how many
     partitions and rows. Where that would keep settlements waiting, it is left to the next time."""
-    dropped = sum(_drop(name, start) for name, start in _partitions() if later(start, 1) <= before)
+    try:
+        dropped = sum(_drop(name, start) for name, start in _partitions() if later(start, 1) <= before)
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        return 0
     with operator_scope():
         old = UsageRecord.objects.filter(id__lt=first_id(before)).exclude(
             id__in=UsageTail.objects.values("id")
@@ -98,18 +103,13 @@ def _partitions() -> list[tuple[str, datetime]]:
 def _drop(name: str, start: datetime) -> bool:
     """Drops a partition, unless one of its records has only come in. Settlements lock the ledger before its
     parts, and so does this."""
-    try:
-        with operator_scope(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
-            cursor.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
-            if UsageTail.objects.filter(id__gte=first_id(start), id__lt=first_id(later(start, 1))).exists():
-                return False
-            cursor.execute(f"DROP TABLE {name}")
-            return True
-    except OperationalError as error:
-        if isinstance(error.__cause__, LockNotAvailable):
+    with operator_scope(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+        cursor.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
+        if UsageTail.objects.filter(id__gte=first_id(start), id__lt=first_id(later(start, 1))).exists():
             return False
-        raise
+        cursor.execute(f"DROP TABLE {name}")
+        return True
 
 
 def _name(month: datetime) -> str:

@@ -155,7 +155,7 @@ def test_it_documents_every_column_of_a_usage_record() -> None:
 
 
 def test_it_tells_of_every_metric(db: None) -> None:
-    told = Told(Standing((), (), (), Installation((), (), 0)))
+    told = Told(Standing((), None, (), (), Installation((), (), 0)))
     names = {f"{each.name}_total" if each.type == "counter" else each.name for each in told.collect()}
     assert names == {name for name in rows(METRICS) if name.startswith("tollgate_")}
 

@@ -40,6 +40,7 @@ def test_it_tells_the_last_use_and_the_spending_of_each_key(acme: Tenant, rolled
         stranger = ApiKey(tenant_id=uuid4())
         assert uses([ApiKey(id=busy, tenant=acme), stranger], NOW) == {busy: found[busy]}
         assert uses([ApiKey(id=busy, tenant_id=stranger.tenant_id)], NOW) == {}
+        assert uses([], NOW) == {}
     assert set(found) == {busy, idle, shared}
     assert found[busy].last_day == datetime(2026, 3, 28, tzinfo=UTC)
     spent = found[busy].sums
