@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -26,6 +26,12 @@ from accounts.panel import AuditedAdmin, OperatorsAlone, RowForm, TenantFilter, 
 from accounts.permissions import PERMISSIONS, Role, outranks
 from accounts.site import actor_of
 from accounts.tenancy import operator_scope
+
+# To whoever adds somebody new.
+_CANNOT_SIGN_IN = (
+    "{} cannot sign in with a password: they come through single sign-on, or an operator gives them one. "
+    "Their API keys work without."
+)
 
 
 @admin.register(User)
@@ -147,6 +153,8 @@ class MembershipAdmin(AuditedAdmin):
     def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
         if not change:
             obj.user = rights.user_of_address(form.cleaned_data["email"])
+            if not obj.user.has_usable_password():
+                messages.info(request, _CANNOT_SIGN_IN.format(obj.user.email))
         super().save_model(request, obj, form, change)
 
     @admin.display(description="user", ordering="user__username")

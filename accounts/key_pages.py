@@ -6,7 +6,7 @@ When a key was last used, and what it spent, stands beside it in gateway/admin.p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -18,6 +18,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
@@ -231,9 +232,10 @@ class ApiKeyAdmin(CredentialAdmin):
     def models(self, key: ApiKey) -> str:
         return ", ".join(key.allowed_models) or "every model"
 
-    @admin.display(description="the secret before it works until")
-    def overlap(self, key: ApiKey) -> datetime | None:
-        return key.old_until if key.old_until and key.old_until > timezone.now() else None
+    @admin.display(description="its old secret works until")
+    def overlap(self, key: ApiKey) -> str:
+        until = key.old_until
+        return date_format(until, "DATETIME_FORMAT") if until and until > timezone.now() else "–"
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         given: dict[str, Any] = super().get_changeform_initial_data(request)

@@ -52,7 +52,10 @@ class LimitAdmin(ScopedAdmin):
 
 class BudgetForm(RowForm):
     amount_nano_usd = DollarsField(
-        label="$", min_value=Decimal(1) / NANO, max_value=LARGEST_BUDGET_NANO_USD // NANO
+        label="Amount in $",
+        min_value=Decimal(1) / NANO,
+        max_value=LARGEST_BUDGET_NANO_USD // NANO,
+        error_messages={"min_value": "A budget is more than nothing."},
     )
 
     class Meta:

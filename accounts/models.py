@@ -91,7 +91,12 @@ class User(AnnouncedModel, AbstractUser):
     class Meta(AbstractUser.Meta):
         swappable = "AUTH_USER_MODEL"
         constraints = (
-            models.UniqueConstraint(Lower("email"), condition=~models.Q(email=""), name="one_email"),
+            models.UniqueConstraint(
+                Lower("email"),
+                condition=~models.Q(email=""),
+                name="one_email",
+                violation_error_message="Another user has this e-mail address.",
+            ),
         )
 
 
@@ -266,6 +271,8 @@ class Scoped(Owned):
         abstract = True
 
     def __str__(self) -> str:
+        if self.scope == "tenant":
+            return "the tenant"
         return f"{self.scope} {self.name}" if self.name else f"each {self.scope}"
 
     def clean(self) -> None:

@@ -18,7 +18,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import CASCADE, ForeignObjectRel, Model, QuerySet, UUIDField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -40,6 +40,15 @@ from accounts.tenancy import operator_scope
 _LARGEST_COUNT = 10_000
 _MOST_TENANTS = 200
 _ACTIONS = {"view": "read", "add": "create", "change": "update", "delete": "delete"}
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a UUID."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 class RecentPaginator(Paginator):  # type: ignore[type-arg]
@@ -105,6 +114,18 @@ class RowForm(forms.ModelForm):  # type: ignore[type-arg]
         tenant_id = self.actor.tenant_id
         if tenant_id is not None and self.instance._state.adding and hasattr(self.instance, "tenant_id"):
             self.instance.tenant_id = tenant_id
+        if self.is_bound:
+            self.data = self._without_odd_ids()
+
+    def _without_odd_ids(self) -> Any:
+        """What is no id points at nothing. The widgets look up whatever is chosen, and stumble over that."""
+        data = cast(Any, self.data).copy()
+        for name, field in self.fields.items():
+            rows, key = getattr(field, "queryset", None), self.add_prefix(name)
+            points_at_ids = rows is not None and isinstance(rows.model._meta.pk, UUIDField)
+            if points_at_ids and data.get(key) and not is_id(str(data[key])):
+                data[key] = ""
+        return data
 
     def held_to(self, rule: Callable[..., object], *args: object) -> None:
         """By a rule of accounts/rights.py, to which `actor` and these are given. Raises ValidationError."""
@@ -247,12 +268,13 @@ class RowAdmin(ModelAdmin):
         return made
 
     def get_deleted_objects(self, objs: Iterable[Model], request: HttpRequest) -> Any:
-        """What a row has goes with it, without being counted: the right to delete the row is enough."""
+        """The rows, and how many others go with them, for which the right to delete these is enough."""
         rows = list(objs)
         refused = {
             str(self.opts.verbose_name) for row in rows if not self.has_delete_permission(request, row)
         }
-        return [str(row) for row in rows], {str(self.opts.verbose_name_plural): len(rows)}, refused, []
+        counts = {str(self.opts.verbose_name_plural): len(rows), **going_along(self.model, rows)}
+        return [str(row) for row in rows], counts, refused, []
 
     def _get_obj_does_not_exist_redirect(
         self, request: HttpRequest, opts: Any, object_id: str
@@ -270,6 +292,21 @@ class RowAdmin(ModelAdmin):
             raise Http404
         found = urlencode({"resource": self.resource, "object_id": row.pk})
         return HttpResponseRedirect(f"{reverse('admin:accounts_auditentry_changelist')}?{found}")
+
+
+def going_along(table: type[Model], rows: Sequence[Model]) -> dict[str, int | str]:
+    """How many rows of which other tables are deleted with these."""
+    found: dict[str, int | str] = {}
+    for relation in table._meta.get_fields(include_hidden=True):
+        if not isinstance(relation, ForeignObjectRel) or relation.on_delete is not CASCADE:
+            continue
+        others = relation.related_model
+        theirs = others._default_manager.filter(**{f"{relation.field.name}__in": rows})
+        number = theirs.values("pk")[: _LARGEST_COUNT + 1].count()
+        if number:
+            told = f"more than {_LARGEST_COUNT:,}" if number > _LARGEST_COUNT else number
+            found[str(others._meta.verbose_name_plural)] = told
+    return found
 
 
 class WatchedAdmin(RowAdmin):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from django.core.cache import cache
 from django.http import HttpRequest
 
 from accounts.actors import Actor, NotManaging, actor_of_user
@@ -24,7 +25,7 @@ LATELY = 1_000
 DEMO = Upstream.Dialect.DEMO
 # What a start makes by itself (gateway/bootstrap.py).
 _MADE_AT_START = {"name": "default", "tenant__slug": "default"}
-_SAW_LIVE = "saw_live"
+_REMEMBERED_SECONDS = 90 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,13 @@ class FirstSteps:
         return next((step.name for step in self.steps if not step.done), "")
 
 
-def saw_live(request: HttpRequest) -> None:
-    """Whoever asks looks at live calls."""
-    if not request.session.get(_SAW_LIVE):
-        request.session[_SAW_LIVE] = True
+def saw_live(user_id: int) -> None:
+    """Somebody looks at live calls."""
+    cache.add(_saw_live(user_id), True, _REMEMBERED_SECONDS)
+
+
+def _saw_live(user_id: int) -> str:
+    return f"saw_live:{user_id}"
 
 
 def open_steps(request: HttpRequest) -> FirstSteps | None:
@@ -73,12 +77,13 @@ def open_steps(request: HttpRequest) -> FirstSteps | None:
         actor = actor_of_user(user, _first_tenant(user))
     except NotManaging:
         return None
+    saw = bool(cache.get(_saw_live(user.pk)))
     with operator_scope():
         first_call_at = _first_call_at(actor)
         if first_call_at is not None and first_call_at < datetime.now(UTC) - NEW_FOR:
             return None
         called = first_call_at is not None and _has_called(actor)
-        steps = tuple(_steps(actor, called=called, saw=bool(request.session.get(_SAW_LIVE))))
+        steps = tuple(_steps(actor, called=called, saw=saw))
         model = _model() if steps else ""
     return FirstSteps(steps, model) if any(not step.done for step in steps) else None
 

@@ -8,11 +8,13 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.urls import reverse
 
-from accounts.actors import Actor, called
+from accounts.actors import Actor, called, memberships_of
 from accounts.models import Tenant, User
+from accounts.permissions import Reach, Role, reach
 from gateway.sign_in.requirement import is_wanting
 
 
@@ -22,25 +24,39 @@ class Place:
 
     path: str
     title: str
+    text: str
 
 
 PLACES = (
-    Place("/dashboard/", "Dashboard"),
-    Place("/playground/", "Playground"),
-    Place("/admin/", "Admin"),
-    Place("/api/docs/", "API"),
+    Place("/dashboard/", "Dashboard", "what was used, and what it cost"),
+    Place("/dashboard/live/", "Live", "calls as they start, stream and end"),
+    Place("/playground/", "Playground", "talk to the models"),
+    Place("/admin/", "Admin", "tenants, members, keys, limits, and what happened"),
+    Place("/api/docs/", "API", "the same for programs"),
 )
+_PLAYGROUND = "/playground/"
+_OF_MEMBERS = PLACES[:-1]
 
 
 def places(request: HttpRequest) -> dict[str, object]:
     """Context of every template: the menu, and what there is to know of who looks at it, asked for when it is
     shown."""
     return {
-        "places": PLACES,
+        "places": lambda: places_for(request.user),
         "who": lambda: called(request.user) if isinstance(request.user, User) else "",
         "single_sign_on": settings.OIDC_NAME if settings.OIDC_ISSUER else "",
         "second_factor_wanting": lambda: is_wanting(request.user, request.session),
     }
+
+
+def places_for(user: User | AnonymousUser) -> tuple[Place, ...]:
+    """Those that would not refuse somebody; all of them for nobody, who may sign in there."""
+    if not isinstance(user, User) or user.is_superuser:
+        return PLACES
+    roles = {Role(membership.role) for membership in memberships_of(user)}
+    talks = any(reach(role, "playground", "use") is not Reach.NONE for role in roles)
+    closed = {_PLAYGROUND} if roles else {place.path for place in _OF_MEMBERS}
+    return PLACES if talks else tuple(place for place in PLACES if place.path not in closed)
 
 
 # The admin panel's menu: groups of tables, each with its symbol (Material Symbols, which the theme brings).
@@ -71,14 +87,19 @@ ADMIN_MENU = (
         ),
     ),
 )
-_SYMBOLS = {"/dashboard/": "monitoring", "/playground/": "science", "/api/docs/": "api"}
+_SYMBOLS = {
+    "/dashboard/": "monitoring",
+    "/dashboard/live/": "sensors",
+    _PLAYGROUND: "science",
+    "/api/docs/": "api",
+}
 
 
 def admin_menu(request: HttpRequest) -> list[dict[str, Any]]:
     """The theme's sidebar: the other places, then every table that whoever asks may see."""
     elsewhere = [
         {"title": place.title, "icon": _SYMBOLS[place.path], "link": place.path}
-        for place in PLACES
+        for place in places_for(request.user)
         if place.path in _SYMBOLS
     ]
     groups = [

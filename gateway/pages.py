@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render, resolve_url
 
+from accounts.actors import memberships_of
 from accounts.errors import ApiError
 from accounts.ids import uuid7
+from accounts.models import User
 from gateway import first_steps
 from proxy.asgi import MODELS, POSTS, STORED
 from proxy.endpoints import older_paths
@@ -27,6 +30,7 @@ def home(request: HttpRequest) -> HttpResponse:
         context = {
             "base_url": request.build_absolute_uri("/v1"),
             "first_steps": first_steps.open_steps(request),
+            "nobody": is_nobody(request.user),
             "sign_in": f"{resolve_url(settings.LOGIN_URL)}?next=/",
         }
         return render(request, "gateway/home.html", context)
@@ -44,6 +48,11 @@ def home(request: HttpRequest) -> HttpResponse:
             "repo": "https://github.com/tollgate/tollgate",
         }
     )
+
+
+def is_nobody(user: User | AnonymousUser) -> bool:
+    """Whether somebody signed in who is a member of no tenant."""
+    return isinstance(user, User) and not user.is_superuser and not memberships_of(user)
 
 
 def nowhere(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -112,7 +112,8 @@ class UpstreamForm(RowForm):
 
     def clean(self) -> dict[str, Any]:
         values = dict(super().clean() or self.cleaned_data)
-        if values.get("dialect") != Upstream.Dialect.DEMO and not values.get("base_url"):
+        missing = not values.get("base_url") and "base_url" not in self.errors
+        if missing and values.get("dialect") != Upstream.Dialect.DEMO:
             self.add_error("base_url", "This dialect needs an address.")
         moved = {"base_url", "tenant"} & set(self.changed_data)
         for name in _SEALED if moved else ():

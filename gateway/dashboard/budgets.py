@@ -19,6 +19,7 @@ from proxy.usage_report import over_time
 MOST_BUDGETS = 20
 MOST_SUBJECTS = 3  # of a budget that is for each user or key: those who have spent most
 MOST_SHOWN = 12
+_TELLING_SECONDS = 6 * 3600  # of spending, which say something of what is to come
 _TOTAL_DAYS = 30  # how far back a budget without windows is shown
 _COST = ("calls", "cost_nano_usd", "unpriced")
 
@@ -134,8 +135,10 @@ def _forecast(now: datetime, since: datetime, end: datetime, amount: int, spent:
     if spent >= amount:
         return "It is used up."
     elapsed = (now - since).total_seconds()
-    if not spent or elapsed < 1:
-        return "Nothing has been spent yet." if not spent else "It has only begun."
+    if not spent:
+        return "Nothing has been spent yet."
+    if elapsed < min(_TELLING_SECONDS, (end - since).total_seconds() / 10):
+        return "It has only begun: too early to tell how long it lasts."
     seconds = elapsed * (amount - spent) / spent
     if end == NEVER and seconds > 3 * 366 * 86_400:
         return "At this rate it lasts for years."

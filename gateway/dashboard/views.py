@@ -62,7 +62,7 @@ def dashboard(request: HttpRequest, viewer: Viewer) -> HttpResponse:
 
 @_seen
 def live(request: HttpRequest, viewer: Viewer) -> HttpResponse:
-    first_steps.saw_live(request)
+    first_steps.saw_live(viewer.actor.user_id)
     return render(request, "gateway/live_page.html", {"viewer": viewer})
 
 

@@ -18,7 +18,7 @@ Answer = tuple[int, str, list[bytes]]
 _THINGS = {"image_url": "image", "input_audio": "recording", "file": "file"}
 _GREETING = (
     "Hello! I am Tollgate's built-in demo model. You asked with {asked}; my answer is always this one. "
-    "Next step: connect an upstream by setting OPENAI_API_KEY or GPT_OSS_BASE_URL in .env, then start again."
+    "Next: add an upstream in the admin panel, or set OPENAI_API_KEY or GPT_OSS_BASE_URL and start again."
 )
 
 

@@ -93,7 +93,7 @@ def test_they_go_from_nothing_to_a_call_that_is_seen(
     see_it(page, gateway, secret)
     until(gateway.usage, what="its record")
     tab.open("/")
-    expect(page.get_by_role("link", name="Live calls", exact=True)).to_be_visible()
+    expect(page.locator("main").get_by_role("link", name="Live", exact=True)).to_be_visible()
     expect(page.get_by_role("heading", name="What to do next")).to_have_count(0)
 
 

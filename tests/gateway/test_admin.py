@@ -9,8 +9,9 @@ import pytest
 from django.db.models import Model as Table
 from django.test import Client
 
+from accounts import keys
 from accounts.ids import uuid7
-from accounts.models import Tenant
+from accounts.models import Membership, Tenant, User
 from accounts.tenancy import operator_scope
 from proxy.models import Price, Upstream, UsageRecord
 from proxy.sealing import unseal, upstream_context
@@ -132,3 +133,35 @@ def test_it_has_a_page_for_operators_and_for_nobody_else(
 ) -> None:
     assert admin_client.get(f"/admin/proxy/{page}/").status_code == 200
     assert client.get(f"/admin/proxy/{page}/").status_code == 302
+
+
+def test_it_tells_what_goes_with_a_tenant_before_it_is_deleted(admin_client: Client) -> None:
+    with operator_scope():
+        tenant = Tenant.objects.create(slug="acme", name="Acme")
+        user = User.objects.create_user("alice", "alice@acme.test")
+        Membership.objects.create(tenant=tenant, user=user, role="owner")
+        for name in ("one", "two", "three"):
+            keys.make_api_key(tenant, user, name)
+    page = admin_client.get(f"/admin/accounts/tenant/{tenant.pk}/delete/")
+    counts = dict(page.context["model_count"])
+    assert (counts["API keys"], counts["members"]) == (3, 1)
+    assert "API keys" in page.content.decode()
+
+
+def test_it_takes_what_is_no_id_for_nothing(admin_client: Client) -> None:
+    form = {"tenant": "1", "scope": "tenant", "period": "month", "amount_nano_usd": "5"}
+    page = admin_client.post("/admin/accounts/budget/add/", form)
+    assert page.status_code == 200
+    assert "This field is required." in page.content.decode()
+
+
+def test_it_says_of_an_address_only_what_is_wrong_with_it(admin_client: Client) -> None:
+    page = admin_client.post("/admin/proxy/upstream/add/", FORM | {"base_url": "nonsense"})
+    assert len(page.context["adminform"].form.errors["base_url"]) == 1
+
+
+def test_it_says_in_words_that_an_address_is_taken(admin_client: Client) -> None:
+    User.objects.create_user("alice", "alice@acme.test")
+    form = {"username": "other", "email": "ALICE@acme.test", "usable_password": "false"}
+    page = admin_client.post("/admin/accounts/user/add/", form)
+    assert "Another user has this e-mail address." in page.content.decode()

@@ -146,6 +146,33 @@ def test_who_is_nobody_here_is_led_to_nothing(client: Client) -> None:
     client.force_login(User.objects.create_user("stranger"))
     assert steps(client) is None
     assert client.get("/dashboard/live/").status_code == 403
+    page = client.get("/", headers={"accept": BROWSER}).content.decode()
+    assert "You are a member of no tenant" in page
+    assert 'href="/dashboard/"' not in page
+    assert "curl" not in page
+
+
+@pytest.mark.parametrize("role", ["owner", "member", "viewer"])
+def test_it_leads_nobody_to_where_they_are_refused(client: Client, tenant: Tenant, role: str) -> None:
+    client.force_login(member(tenant, role))
+    answer = client.get("/", headers={"accept": BROWSER})
+    links = [place.path for place in answer.context["places"]()]
+    assert {"/dashboard/", "/dashboard/live/", "/admin/"} <= set(links)
+    assert ("/playground/" in links) == (role != "viewer")
+    refused = {path: client.get(path).status_code for path in links}
+    assert set(refused.values()) == {200}, refused
+    assert f'href="{links[0]}"' in client.get("/nowhere", headers={"accept": BROWSER}).content.decode()
+
+
+def test_who_saw_a_call_live_saw_it_also_when_they_sign_in_again(client: Client, tenant: Tenant) -> None:
+    person = member(tenant, "owner")
+    record(tenant)
+    client.force_login(person)
+    assert "live" in names(steps(client), done=False)
+    client.get("/dashboard/live/")
+    client.logout()
+    client.force_login(person)
+    assert "live" in names(steps(client), done=True)
 
 
 def test_the_dashboard_has_the_steps_and_the_panel(client: Client, tenant: Tenant) -> None:

@@ -65,7 +65,7 @@ def test_it_finds_the_rules_that_hold_for_a_key(acme: Tenant, key: ApiKey) -> No
         found = pairs_for(rows, {"tenant": acme.id, "key": key.id, "user": key.user_id})
     told = [(str(row), subject) for row in rows for rule, subject in found if rule.id == row.id]
     assert told == [
-        ("each tenant", acme.id),
+        ("the tenant", acme.id),
         ("each key", key.id),
         ("key ci", key.id),
         ("user alice@acme.test", key.user_id),

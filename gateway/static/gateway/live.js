@@ -21,7 +21,12 @@ const STATES = {
 };
 
 const numbers = new Intl.NumberFormat();
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
+// The time of day where the page's other times are, too.
+function clockOf(timeZone) {
+  const parts = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  return new Intl.DateTimeFormat(undefined, { ...parts, timeZone });
+}
 
 function duration(ms) {
   if (ms === null) return "–";
@@ -105,6 +110,7 @@ class Panel {
   constructor(root) {
     this.root = root;
     this.ofAll = "ofAll" in root.dataset;
+    this.clock = clockOf(root.dataset.zone);
     this.query = root.dataset.tenant ? `?tenant=${encodeURIComponent(root.dataset.tenant)}` : "";
     this.calls = new Calls(Number(root.dataset.rows));
     this.rows = new Map();
@@ -233,7 +239,7 @@ class Panel {
       numberCell("Took", duration(call.duration_ms)),
       numberCell("Tokens", count(call.output_tokens)),
       numberCell("Cost", call.cost_usd ?? "–"),
-      numberCell("At", clock.format(call.endedAt)),
+      numberCell("At", this.clock.format(call.endedAt)),
     );
   }
 }

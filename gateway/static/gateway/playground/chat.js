@@ -46,7 +46,7 @@ export class Chat {
 
   // False where another answer is still coming.
   send({ text, images }) {
-    if (this.#call !== null || this.page.settings.read().model === "") return false;
+    if (this.#call !== null || this.page.settings.read().model === "" || !this.page.settings.check()) return false;
     const turn = { role: "user", text, images };
     this.#add(this.#viewOf(turn));
     this.#kept(this.#record.add(turn, this.page.settings.read().system));

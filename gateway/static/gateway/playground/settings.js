@@ -29,6 +29,11 @@ export class Settings {
     };
   }
 
+  // Whether they may be sent; what may not is shown as such, and said.
+  check() {
+    return this.fields.temperature.reportValidity();
+  }
+
   // The models that there are; `operators` is what calls without a model get.
   offer(names, operators = null) {
     const { model } = this.fields;
