@@ -199,10 +199,25 @@ class AuditAdmin(WatchedAdmin):
     """Looks, and changes nothing: nobody can."""
 
     resource = "audit"
-    list_display = ("created_at", "actor", "via", "action", "resource", "object_name", "changed")
+    list_display = ("at", "tenant", "actor", "via", "action", "resource", "object_name", "changed")
     list_filter = (TenantFilter, ByAction, OfResource, Via)
     findable = ("object_id",)
     search_fields = ("actor", "object_name", "object_id")
+
+    def prepare(self, entries: Sequence[Any]) -> None:
+        """With what the tenants are called."""
+        ids = {entry.tenant_id for entry in entries}
+        slugs = dict(Tenant.objects.filter(id__in=ids - {None}).values_list("id", "slug"))
+        for entry in entries:
+            entry.slug = slugs.get(entry.tenant_id, "")
+
+    @admin.display(description="tenant")
+    def tenant(self, entry: Any) -> str:
+        return str(entry.slug) or "–"
+
+    @admin.display(description="at (UTC)", ordering="created_at")
+    def at(self, entry: AuditEntry) -> str:
+        return f"{entry.created_at:%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description="fields")
     def changed(self, entry: AuditEntry) -> str:

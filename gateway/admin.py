@@ -31,7 +31,8 @@ SHOWN = 20
 
 def meter(fill: Fill) -> SafeString:
     """A bar, and its words for those who do not see it."""
-    bar = '<meter class="fill" min="0" max="1" low="0.7" high="0.9" optimum="0" value="{}"></meter> {}'
+    scale = 'min="0" max="1" low="0.7" high="0.9" optimum="0"'
+    bar = f'<span class="filled"><meter class="fill" {scale} value="{{}}"></meter> {{}}</span>'
     return format_html(bar, f"{min(1.0, max(0.0, fill.share)):.3f}", fill.words)
 
 

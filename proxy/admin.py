@@ -69,6 +69,7 @@ class UpstreamForm(RowForm):
     class Meta:
         model = Upstream
         fields = "__all__"  # the sealed key is not editable, so it is not among them
+        labels: ClassVar = {"base_url": "Base URL"}
 
     def clean_base_url(self) -> str:
         text = str(self.cleaned_data["base_url"])
@@ -147,12 +148,13 @@ class UpstreamAdmin(AuditedAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Upstream | None = None) -> Any:
         doing = ("How it has been doing", {"fields": ("state", "lately", "cooling")})
+        removals = ("kept", *(f"remove_{name}" for name in _SEALED)) if obj else ()
         return [
             (None, {"fields": ("name", "dialect", "base_url", "tenant", "enabled")}),
             *([doing] if obj else []),
             (
                 "Secrets, kept encrypted",
-                {"fields": ("kept", "api_key", "headers", "cookies", *(f"remove_{n}" for n in _SEALED))},
+                {"fields": (*removals[:1], *_SEALED, *removals[1:])},
             ),
             ("Whose account it is", {"fields": ("organization", "project", "takes_caller_keys")}),
             ("Its habits", {"fields": ("responses", "repeats_reasoning", "session_prefix")}),
@@ -214,7 +216,7 @@ class UpstreamAdmin(AuditedAdmin):
     def cooling(self, upstream: Any) -> str:
         cooling: Health = upstream.health
         names = (f"{name or 'any model'} until {at:%H:%M:%S} UTC" for name, at in cooling.cooling.items())
-        return ", ".join(names) or "nothing cools down"
+        return ", ".join(names) or "none of its models"
 
     def save_model(self, request: HttpRequest, obj: Upstream, form: UpstreamForm, change: bool) -> None:
         for name in _SEALED:
