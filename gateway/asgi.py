@@ -30,6 +30,7 @@ from django.urls import re_path  # noqa: E402
 
 from accounts import changes, database  # noqa: E402
 from gateway import celery, health, housekeeping, live_socket  # noqa: E402
+from gateway.connections import HttpProtocol as HttpProtocol  # noqa: E402  # where uvicorn finds it
 from gateway.jobs import keep_running  # noqa: E402
 from gateway.live import LIVE  # noqa: E402
 from gateway.live_socket import LiveSocket  # noqa: E402

@@ -50,6 +50,10 @@ class HeadersTooLarge(Exception):
     """The headers pass 16 KiB."""
 
 
+class HeadersTooSlow(Exception):
+    """The headers did not come in time."""
+
+
 def to_api_error(error: Exception) -> ApiError:
     """The refusal for an exception of ours. An exception that is not in the table is raised again."""
     for kind, answer in _TABLE.items():
@@ -150,6 +154,9 @@ _TABLE: dict[type[Exception], Any] = {
     ),
     HeadersTooLarge: lambda error: ApiError(
         413, "The headers are larger than 16 KiB.", code="headers_too_large"
+    ),
+    HeadersTooSlow: lambda error: ApiError(
+        408, "The headers took too long to arrive.", code="request_timeout"
     ),
     http.BodyTooSlow: lambda error: ApiError(
         408, "The body took too long to arrive.", code="request_timeout"

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from itertools import chain
 from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -120,7 +121,7 @@ class Request:
 
     @property
     def header_bytes(self) -> int:
-        return sum(len(name) + len(value) for name, value in self.header_list)
+        return sum(map(len, chain.from_iterable(self.header_list)))
 
     def query(self, name: str) -> str:
         """The first value of a query parameter, "" when it is absent."""

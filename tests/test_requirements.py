@@ -25,7 +25,7 @@ class WithinReach(PathFinder):
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = WithinReach
 for name in (
-    "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "gateway.asgi",
+    "uvicorn.loops.uvloop", "gateway.asgi",
     "gateway.celery", "celery.bin.worker", "celery.bin.beat", "celery.concurrency.thread",
     "kombu.transport.redis",
 ):

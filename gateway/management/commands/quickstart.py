@@ -53,14 +53,14 @@ class Command(BaseCommand):
 
 
 def server_arguments() -> list[str]:
-    """uvicorn's command line. Its parser has no cap on headers; the relay has (proxy/http.py)."""
+    """uvicorn's command line."""
     options = {
         "--app-dir": settings.BASE_DIR,
         "--host": settings.HOST,
         "--port": settings.PORT,
         "--workers": settings.WORKERS,
         "--loop": "uvloop",
-        "--http": "httptools",
+        "--http": "gateway.asgi:HttpProtocol",
         "--ws": "gateway.asgi:SocketProtocol",
         "--ws-max-size": MAX_IMAGE_JSON_BYTES,
         "--ws-ping-interval": _PING_SECONDS,
