@@ -1,5 +1,7 @@
 """How uvicorn speaks HTTP here: its own protocol, with a bound on headers and a deadline for them.
 
+Clients that speak HTTP/1.0 do not know chunks: what has no length ends for them with the connection.
+
 uvicorn puts both on nothing that comes before a request is the application's. Here a request line with its
 headers, or trailers, may have 16 KiB in all, counted as they come, and has HEAD_SECONDS. Bodies are the
 application's to bound.
@@ -9,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from itertools import chain
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from accounts.errors import ApiError
 from accounts.ids import uuid7
@@ -95,6 +98,8 @@ class HttpProtocol(HttpToolsProtocol):
             raise errors.HeadersTooLarge
         self._arrived = 0
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0" and self.cycle is not None and self.cycle.scope is self.scope:
+            self.cycle.send = _until_close(self.cycle)  # type: ignore[assignment, method-assign]
 
     def on_body(self, body: bytes) -> None:
         self._arrived = 0
@@ -146,6 +151,23 @@ class HttpProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
         else:
             self.transport.close()
+
+
+def _until_close(cycle: RequestResponseCycle) -> Callable[[Any], Coroutine[Any, Any, None]]:
+    """How that answer is sent to a client that knows no chunks. Each piece without a length for the whole is
+    let through as if it were all that is missing; the connection is closed in any case."""
+    send_on, lengthless = cycle.send, False
+
+    async def send(message: Any) -> None:
+        nonlocal lengthless
+        if message["type"] == "http.response.start":
+            lengthless = not any(name.lower() == b"content-length" for name, _ in message["headers"])
+            cycle.chunked_encoding = False if lengthless else None
+        elif lengthless:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send_on(message)
+
+    return send
 
 
 def _answer(refusal: ApiError) -> bytes:

@@ -126,6 +126,32 @@ def test_it_says_what_is_no_http_in_openais_shape(gateway: Gateway) -> None:
         refused(read(connection), 400, None)  # type: ignore[arg-type]
 
 
+def test_it_sends_http_1_0_no_chunks(gateway: Gateway, alice: Person) -> None:
+    body = json.dumps({"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hello"}]})
+    lines = (f"content-length: {len(body)}", f"authorization: Bearer {alice.api_key}")
+    call = head("/v1/chat/completions", *lines).replace(b"GET", b"POST").replace(b"HTTP/1.1", b"HTTP/1.0")
+    with connected(gateway.port) as connection:
+        connection.sendall(call + b"\r\n" + body.encode())
+        told, _, events = read(connection).partition(b"\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 200")
+    assert b"transfer-encoding" not in told
+    assert b"connection: close" in told
+    assert events.startswith(b"data: {")
+    assert events.endswith(b"data: [DONE]\n\n")
+    assert all(line.startswith(b"data: ") for line in events.split(b"\n\n")[:-1])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/static/gateway/icon.svg", "/v1/nowhere"])
+def test_it_sends_http_1_0_what_has_a_length(gateway: Gateway, path: str, method: str) -> None:
+    with connected(gateway.port) as connection:
+        connection.sendall(f"{method} {path} HTTP/1.0\r\nhost: x\r\n\r\n".encode())
+        told, _, body = read(connection).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in told
+    [length] = [int(line.split(b":")[1]) for line in told.split(b"\r\n") if b"content-length" in line.lower()]
+    assert len(body) == (length if method == "GET" else 0)
+
+
 class Impatient(HttpProtocol):
     head_seconds = HEAD_SECONDS
 
