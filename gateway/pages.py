@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render, resolve_url
+from django.views.decorators.csrf import csrf_exempt
 
 from accounts.actors import memberships_of
 from accounts.errors import ApiError
@@ -22,6 +23,7 @@ _NOTHING_HERE = "There is nothing here. The API begins at /v1/."
 _ENDPOINTS = [*sorted({f"/v1{path}" for path in (*POSTS, MODELS, *STORED.table)}), *older_paths.POSTS]
 
 
+@csrf_exempt  # it takes no form, and says so by a 405
 def home(request: HttpRequest) -> HttpResponse:
     if request.method not in ("GET", "HEAD"):
         refusal = ApiError(405, f"{request.method} is not allowed here.", headers=((b"allow", b"GET, HEAD"),))
@@ -55,6 +57,7 @@ def is_nobody(user: User | AnonymousUser) -> bool:
     return isinstance(user, User) and not user.is_superuser and not memberships_of(user)
 
 
+@csrf_exempt  # a call to a path that is not there is a 404 and no form gone wrong
 def nowhere(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return _refuse(request, ApiError(404, _NOTHING_HERE, code="not_found"))
 

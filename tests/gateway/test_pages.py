@@ -38,6 +38,21 @@ def test_it_answers_404_in_openais_shape(client: Client, path: str, method: str)
     assert answer["access-control-allow-origin"] == "*"
 
 
+UNKNOWN = ("/v1/images/generations", "/v1/moderations", "/v1/files/file_1", "/api/nothing", "/nowhere")
+
+
+@pytest.mark.parametrize("path", UNKNOWN)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_it_takes_no_call_for_a_form(path: str, method: str) -> None:
+    """Programs have no token of a form; a client that is held to it gets the 404 all the same."""
+    answer = Client(enforce_csrf_checks=True).generic(method, path, "{}", "application/json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_it_names_the_methods_to_who_has_no_token_of_a_form() -> None:
+    assert Client(enforce_csrf_checks=True).post("/").status_code == 405
+
+
 def test_it_answers_a_browser_with_a_page_outside_of_the_api(client: Client) -> None:
     assert client.get("/nowhere", headers={"accept": BROWSER})["content-type"].startswith("text/html")
     assert client.get("/v1/nowhere", headers={"accept": BROWSER})["content-type"] == "application/json"
