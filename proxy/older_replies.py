@@ -44,7 +44,7 @@ class PlainReply(Reply):
         if refusal.code in _NO_KEY:
             await super().whole(*FORBIDDEN)
         elif isinstance(refusal, Plain) or self._is_unread(refusal):
-            await self.text(refusal.status, refusal.message)
+            await self.text(refusal.status, refusal.message, refusal.headers)
         else:
             await super().refuse(refusal)
 
@@ -52,8 +52,8 @@ class PlainReply(Reply):
         """Whether it is about a body that could not be read."""
         return (refusal.status, refusal.code, refusal.param) == (400, None, None)
 
-    async def text(self, status: int, text: str) -> None:
-        await super().whole(status, _TEXT, text.encode())
+    async def text(self, status: int, text: str, headers: Iterable[Header] = ()) -> None:
+        await super().whole(status, _TEXT, text.encode(), headers)
 
     async def whole(
         self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = ()

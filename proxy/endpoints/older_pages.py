@@ -4,6 +4,7 @@ for whoever knows ACCESS_TOKEN."""
 from __future__ import annotations
 
 import hmac
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from accounts.keys import Caller, InvalidCredential
 from proxy.counts import HARMONY_TOKENS
 from proxy.endpoints import chat
 from proxy.endpoints.older_calls import CHAT_MODEL, INSTRUCTIONS, Plain
+from proxy.errors import WrongMethod
 from proxy.http import Reply, Request
 from proxy.intake import NoCredential, header_credential
 from proxy.recent import RECENT, Entry
@@ -40,12 +42,22 @@ class Clock:
 
     def take(self, now: float) -> None:
         """Raises Plain within SECONDS_BETWEEN of the last time."""
-        if self._last is not None and now - self._last < SECONDS_BETWEEN:
-            raise Plain(429, "Too Many Requests")
+        left = 0.0 if self._last is None else self._last + SECONDS_BETWEEN - now
+        if left > 0:
+            raise Plain(429, "Too Many Requests", headers=((b"retry-after", b"%d" % math.ceil(left)),))
         self._last = now
 
 
 CLOCK = Clock()
+
+
+async def answer(relay: Relay, path: str, request: Request, reply: Reply) -> None:
+    """Raises WrongMethod; NoCredential without the token, whatever key there is; and what a call raises."""
+    if request.method != "GET":
+        raise WrongMethod(request.method, ("GET",))
+    if not _has_token(request):
+        raise NoCredential
+    await PAGES[path](relay, request, reply)
 
 
 async def health(relay: Relay, request: Request, reply: Reply) -> None:
@@ -71,11 +83,9 @@ async def _chat(relay: Relay, request: Request, reply: Reply, said: list[dict[st
 
 
 async def _caller(relay: Relay, request: Request) -> Caller:
-    """Who pays: whoever brings a key, else, for the operator, the first tenant."""
+    """Who pays: whoever brings a key, else the first tenant."""
     if header_credential(request) is not None:
         return await relay.caller(request)
-    if not _has_token(request):
-        return await relay.without_credential()
     try:
         return await database.run(keys.of_tenant, DEFAULT_TENANT)
     except InvalidCredential:
@@ -98,8 +108,6 @@ async def log_errors(relay: Relay, request: Request, reply: Reply) -> None:
 
 
 async def _show(relay: Relay, request: Request, reply: Reply, title: str, entries: Iterable[Entry]) -> None:
-    if not _has_token(request):
-        raise NoCredential
     CLOCK.take(time.monotonic())
     RECENT.forget(datetime.now(UTC))
     lines = [*_metrics(relay.running.most_at_once), "", f"{title}:"]

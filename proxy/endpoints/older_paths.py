@@ -68,7 +68,7 @@ def reply_at(path: str) -> type[Reply] | None:
 async def answer(relay: Relay, path: str, request: Request, reply: Reply) -> None:
     """Answers at a path that `reply_at` knows. What is wrong before a call is admitted is raised."""
     if path in older_pages.PAGES:
-        return await older_pages.PAGES[path](relay, request, reply)
+        return await older_pages.answer(relay, path, request, reply)
     if path in POSTS and request.method == "POST":
         return await relay.answer(POSTS[path].endpoint, request, reply)
     if path == TWO_T and request.method == "GET":

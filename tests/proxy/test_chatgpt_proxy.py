@@ -12,7 +12,7 @@ import pytest
 from proxy.endpoints import older_pages
 from proxy.endpoints.older_calls import Plain
 from tests.conftest import StartGateway
-from tests.server import UPSTREAM_API_KEY, Gateway
+from tests.server import UPSTREAM_API_KEY, Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
 HELLO = [{"role": "user", "content": "What is this?"}]
@@ -379,6 +379,23 @@ def test_the_pages_share_one_clock_and_one_token(start_gateway: StartGateway) ->
         for path in ("/health", "/health2", "/log", "/log_errors"):
             early = http.get(path, params={"access_token": "a-token"})
             assert (early.status_code, early.text) == (429, "Too Many Requests")
+            assert 1 <= int(early.headers["retry-after"]) <= 10
+
+
+@pytest.mark.parametrize("path", older_pages.PAGES)
+def test_no_key_stands_in_for_the_token(gateway: Gateway, alice: Person, path: str) -> None:
+    before = len(gateway.usage())
+    for params in ({}, {"access_token": "wrong"}):
+        answer = alice.http.get(path, params=params)
+        assert (answer.status_code, answer.text) == (403, "Forbidden")
+    assert len(gateway.usage()) == before
+
+
+@pytest.mark.parametrize("path", older_pages.PAGES)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
+def test_the_pages_are_only_got(gateway: Gateway, path: str, method: str) -> None:
+    answer = httpx.request(method, gateway.url + path, trust_env=False)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
 
 def test_one_page_is_let_through_in_ten_seconds() -> None:
