@@ -125,9 +125,14 @@ class Request:
 
     def query(self, name: str) -> str:
         """The first value of a query parameter, "" when it is absent."""
+        values = self.query_values(name)
+        return values[0] if values else ""
+
+    def query_values(self, name: str) -> list[str]:
+        """Every value of a query parameter that is not empty."""
         if not self.query_string:
-            return ""
-        return parse_qs(self.query_string.decode("latin-1")).get(name, [""])[0]
+            return []
+        return parse_qs(self.query_string.decode("latin-1")).get(name, [])
 
     async def body(self, limit: int, image_limit: int, grow: Callable[[int], None]) -> bytes:
         """The whole body, of at most `limit` bytes, or `image_limit` when it carries images inline; `grow`

@@ -48,7 +48,7 @@ def _offered(request: Request) -> Iterator[str]:
             yield token.strip() if scheme.lower() == "bearer" else value.decode("latin-1")
         elif name in _CREDENTIAL_HEADERS:
             yield value.decode("latin-1").strip()
-    yield request.query("security_key")
+    yield from request.query_values("security_key")
 
 
 def is_bearer(request: Request, credential: str) -> bool:

@@ -84,6 +84,12 @@ def test_two_different_credentials_are_400(alice: Person, bob: Person) -> None:
     assert alice.http.post(CHAT, json=GOOD, headers={"x-api-key": alice.api_key}).status_code == 200
 
 
+def test_two_different_credentials_in_the_query_are_400(gateway: Gateway, alice: Person) -> None:
+    url = f"{gateway.url}{CHAT}?security_key={alice.security_key}&security_key="
+    refused(httpx.post(f"{url}another", json=GOOD), 400, "ambiguous_credentials")
+    assert httpx.post(url + alice.security_key, json=GOOD).status_code == 200
+
+
 def test_a_model_that_the_key_is_not_for_is_403(gateway: Gateway) -> None:
     (owner,) = gateway.tenant("narrow")
     key = {
