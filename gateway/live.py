@@ -144,7 +144,12 @@ class Watching:
     def join(self, sight: Sight) -> Viewer:
         """Somebody watches from now on, until they `leave`. Raises ApiError where too many do."""
         if sum(len(watched.viewers) for watched in self._watched.values()) >= MOST_VIEWERS:
-            raise ApiError(503, "Too many people are watching. Try again later.", code="too_many_viewers")
+            raise ApiError(
+                503,
+                "Too many people are watching. Try again later.",
+                code="too_many_viewers",
+                headers=((b"retry-after", b"60"),),
+            )
         watched = self._watched.get(sight)
         if watched is None:
             watched = self._watched[sight] = _Watched(time.monotonic())

@@ -83,9 +83,9 @@ def forged(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def too_many(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """What allauth answers to who asks too often."""
-    return _refuse(
-        request, ApiError(429, "That was too often. Wait a few minutes.", code="rate_limit_exceeded")
-    )
+    message = "That was too often. Wait a few minutes."
+    refusal = ApiError(429, message, code="rate_limit_exceeded", headers=((b"retry-after", b"300"),))
+    return _refuse(request, refusal)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ UNBOUNDED_OUTPUT_TOKENS = 128_000
 _BYTES_PER_ESTIMATED_TOKEN = 4
 _OVERHEAD_TOKENS = 64
 
+_A_DAY = timedelta(days=1)
+
 # What each endpoint calls the most output it may have; the first is what is sent where the caller named none.
 _LIMIT_MEMBERS = {
     "chat.completions": ("max_completion_tokens", "max_tokens"),
@@ -35,7 +38,13 @@ class Unpriced(Exception):
 
 
 class QuotaExceeded(Exception):
-    """The budget is spent, or what is left of it does not pay for the call."""
+    """The budget is spent, or what is left of it does not pay for the call. `retry_after_seconds` is when its
+    window ends; a budget in total has a day, in which an operator may have raised it."""
+
+    def __init__(self, rule: BudgetRule, now: datetime) -> None:
+        super().__init__()
+        end = now + _A_DAY if rule.period == "total" else rule.window(now)[1]
+        self.retry_after_seconds = math.ceil((end - now).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from accounts.keys import Caller
-from accounts.limits import Amounts, Bucket, Demands, Grant, Lease, Level, Refusal, level
+from accounts.limits import Amounts, Bucket, Demands, Grant, Lease, Level, Refusal, State, level
 from accounts.rules import BudgetRule, LimitRule, SubjectId, TenantRules
 from proxy.budgets import Charge, Worst
 from proxy.call import Call
@@ -50,6 +50,7 @@ class RateLimited(Exception):
 
     def __init__(self, asked: Asked, retry_after_seconds: float) -> None:
         super().__init__(asked.words())
+        self.counts = asked.counts
         self.retry_after_seconds = retry_after_seconds
         self.headers = (
             (b"retry-after", b"%d" % math.ceil(retry_after_seconds)),
@@ -198,6 +199,20 @@ def headers(plan: Plan, grant: Grant) -> list[Header]:
         told += _told("requests", _fullest(buckets[:requests], units[:requests]))
     if plan.tokens:
         told += _told("tokens", _fullest(buckets[requests:], units[requests:]))
+    return told
+
+
+def standing(plan: Plan, states: Sequence[State], but: str) -> list[Header]:
+    """The same from how the plan's demands stand, but for one kind."""
+    parts = {
+        "requests": states[: plan.requests],
+        "tokens": states[plan.requests : plan.requests + plan.tokens],
+    }
+    told: list[Header] = []
+    for counts, part in parts.items():
+        levels = [state for state in part if isinstance(state, Level)]
+        if levels and counts != but:
+            told += _told(counts, min(levels, key=lambda level: level.remaining / level.limit))
     return told
 
 

@@ -37,7 +37,11 @@ def fail(error: Exception, ticket: Ticket, reply: Reply) -> Last:
 def shut_down(ticket: Ticket, reply: Reply) -> Last:
     """After this process was told to stop, and the time to finish calls has passed."""
     ticket.ending.status = Status.TRUNCATED
-    return _refuse(ApiError(503, "The gateway is shutting down.", code="shutdown"), ticket, reply)
+    return _refuse(
+        ApiError(503, "The gateway is shutting down.", code="shutdown", headers=((b"retry-after", b"2"),)),
+        ticket,
+        reply,
+    )
 
 
 def _refuse(error: ApiError, ticket: Ticket, reply: Reply) -> Last:

@@ -210,7 +210,7 @@ _TABLE: dict[type[Exception], Any] = {
         "The budget is spent, or what is left of it does not pay for this call.",
         type="insufficient_quota",
         code="insufficient_quota",
-        headers=((b"x-should-retry", b"false"),),
+        headers=((b"retry-after", b"%d" % error.retry_after_seconds), (b"x-should-retry", b"false")),
     ),
     limiting.BudgetBusy: lambda error: ApiError(
         429,

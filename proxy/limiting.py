@@ -42,8 +42,8 @@ from accounts.snapshot import Snapshot
 from accounts.tenancy import operator_scope
 from proxy.budgets import Charge, QuotaExceeded, Unpriced, capped, worst
 from proxy.call import Call
-from proxy.demands import Asked, Plan, Plans, headers, refused, share, token_cost
-from proxy.http import Reply, Request, TotalTimeout, Watch
+from proxy.demands import Asked, Plan, Plans, RateLimited, headers, refused, share, standing, token_cost
+from proxy.http import Header, Reply, Request, TotalTimeout, Watch
 from proxy.usage import Price
 
 LEASE_SECONDS = 20.0
@@ -132,10 +132,7 @@ class Limits:
             return None
         tokens = token_cost(call)
         amounts = plan.amounts(tokens, most)
-        taken = await self._take(request.id.hex, plan, amounts)
-        if isinstance(taken, Refusal):
-            taken = await self._queue(taken, plan, amounts, request, reply)
-        limiter, grant = taken
+        limiter, grant = await self._let_in(plan, amounts, request, reply)
         reply.add(headers(plan, grant))
         if most is not None:
             call, cap = capped(call, most, grant.held)
@@ -243,6 +240,31 @@ class Limits:
 
     # Letting calls in
 
+    async def _let_in(
+        self, plan: Plan, amounts: Amounts, request: Request, reply: Reply
+    ) -> tuple[Limiter, Grant]:
+        """At once, or in its turn. Who is refused is told how the limits stand that were not in the way."""
+        try:
+            taken = await self._take(request.id.hex, plan, amounts)
+            if isinstance(taken, Refusal):
+                return await self._queue(taken, plan, amounts, request, reply)
+            return taken
+        except (RateLimited, QuotaExceeded, BudgetBusy) as refusal:
+            but = refusal.counts if isinstance(refusal, RateLimited) else ""
+            reply.add(await self._standing(plan, but))
+            raise
+
+    async def _standing(self, plan: Plan, but: str) -> list[Header]:
+        """The headers of a refusal, but for one kind. Without that kind there may be nothing to ask."""
+        if not (plan.requests and but != "requests") and not (plan.tokens and but != "tokens"):
+            return []
+        if self._alone:
+            states = await self._own.explain(share(plan.demands, self._replicas))
+            return standing(plan, states, but)
+        with suppress(LimiterUnavailable):
+            return standing(plan, await self.states(plan.demands), but)
+        return []
+
     async def _take(self, lease_id: str, plan: Plan, amounts: Amounts) -> tuple[Limiter, Grant] | Refusal:
         if self._shared is None:
             return await _reserved(self._own, lease_id, plan, amounts)
@@ -289,7 +311,8 @@ def _patience(plan: Plan, refusal: Refusal) -> float:
     """Seconds to wait for what stood in the way. Raises RateLimited, QuotaExceeded where none help."""
     if refusal.index >= len(plan.asked):
         if refusal.retry_after_seconds is None:
-            raise QuotaExceeded
+            rule = plan.budgets[refusal.index - len(plan.asked)]
+            raise QuotaExceeded(rule, datetime.now(UTC))
         return HOLD_PATIENCE_SECONDS
     seconds = plan.asked[refusal.index].rule.queue_seconds
     if seconds is None:

@@ -238,7 +238,7 @@ class Session:
                 message = (
                     f"{MAX_WAITING} events wait for the response under way; send more when it has ended."
                 )
-                raise ApiError(429, message, code="too_many_events")
+                raise ApiError(429, message, code="too_many_events", headers=((b"retry-after", b"1"),))
             PLANE.relay.held.take("", len(body))
         except (ApiError, InvalidBody, TooMuchAtOnce) as error:
             refusal = errors.to_api_error(error)

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
+from accounts.windows import window
 from tests.conftest import StartGateway
 from tests.deadline import until
 from tests.proxy.test_endings import open_stream
@@ -72,7 +74,19 @@ def test_a_spent_budget_is_insufficient_quota_and_not_worth_a_retry(
     refused = answers[-1]
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
     assert refused.headers["x-should-retry"] == "false"
+    assert refused.headers["retry-after"] == "86400"
     assert len(upstream.calls()) * COST_NANO_USD <= 30_000_000
+
+
+@pytest.mark.parametrize(("period", "seconds"), [("day", 86_400), ("month", 31 * 86_400)])
+def test_a_spent_budget_says_when_its_window_ends(budgeted: Budgeted, period: str, seconds: int) -> None:
+    budgets = [{"scope": "key", "amount_usd": "0.0001", "period": period}]
+    refused = chat(budgeted(*budgets, {"scope": "tenant", "amount_usd": "9.00", "period": "total"}))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+    now = datetime.now(UTC)
+    _, end = window(period, now, "UTC")
+    assert abs(int(refused.headers["retry-after"]) - (end - now).total_seconds()) < 30
+    assert int(refused.headers["retry-after"]) <= seconds
 
 
 def test_the_upstream_gets_a_cap_that_the_hold_pays_for(

@@ -55,6 +55,34 @@ def test_a_call_over_the_limit_is_told_which_and_when(limited: Limited, upstream
     assert len(upstream.calls()) == 2
 
 
+@pytest.mark.parametrize(
+    "limit", [{"requests_per_minute": 1}, {"requests_per_minute": 60, "concurrent": 1}], ids=str
+)
+def test_who_is_refused_is_told_of_every_kind_of_limit(
+    gateway: Gateway, limited: Limited, upstream: ScriptedUpstream, limit: dict[str, int]
+) -> None:
+    owner = limited({"scope": "key", **limit}, {"scope": "tenant", "tokens_per_minute": 5000})
+    model = "gpt-test+pace=20+words=500+tag=every-kind"
+    connection = open_stream(gateway, owner, model)
+    upstream.call(model)
+    refused = chat(owner)
+    connection.close()
+    assert refused.status_code == 429
+    for what, most in (("limit", 5000), ("remaining", 4500)):
+        assert 3000 <= int(refused.headers[f"x-ratelimit-{what}-tokens"]) <= most
+    assert refused.headers["x-ratelimit-reset-tokens"].endswith("s")
+    assert refused.headers.get_list("x-ratelimit-limit-requests") == [str(limit["requests_per_minute"])]
+
+
+def test_who_spends_too_many_tokens_is_told_of_requests_too(limited: Limited) -> None:
+    owner = limited({"scope": "key", "requests_per_minute": 60, "tokens_per_minute": 1500})
+    answers = [chat(owner) for _ in range(100)]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert "tokens per minute" in refused.json()["error"]["message"]
+    assert refused.headers["x-ratelimit-limit-requests"] == "60"
+    assert refused.headers["x-ratelimit-limit-tokens"] == "1500"
+
+
 def test_a_limit_is_its_tenants_own(limited: Limited, charlie: Person) -> None:
     owner = limited({"scope": "tenant", "requests_per_minute": 1})
     assert [chat(owner).status_code for _ in range(2)] == [200, 429]
