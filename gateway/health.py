@@ -19,6 +19,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts import database
+from accounts.ids import uuid7
 
 PATHS = frozenset({"/healthz", "/healthz/", "/readyz", "/readyz/"})
 _CHECK_SECONDS = 3
@@ -95,6 +96,7 @@ async def _answer(scope: Any, send: Any, status: int, document: dict[str, object
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
+        (b"x-request-id", str(uuid7()).encode()),
     ]
     if status == 405:
         headers.append((b"allow", b"GET, HEAD"))

@@ -12,7 +12,6 @@ from django.views.decorators.csrf import csrf_exempt
 
 from accounts.actors import memberships_of
 from accounts.errors import ApiError
-from accounts.ids import uuid7
 from accounts.models import User
 from gateway import first_steps
 from proxy.asgi import MODELS, POSTS, STORED
@@ -106,7 +105,6 @@ def _page(request: HttpRequest, refusal: ApiError) -> HttpResponse:
 
 def _document(refusal: ApiError) -> HttpResponse:
     response = HttpResponse(refusal.body(), status=refusal.status, content_type="application/json")
-    response["x-request-id"] = str(uuid7())
     response["access-control-allow-origin"] = settings.CORS_ORIGIN
     return response
 

@@ -1,4 +1,4 @@
-"""What every answer of Django's lets a browser do with it.
+"""What every answer of Django's lets a browser do with it, and the id that every answer bears.
 
 Invariant: no script runs that is not a file of this server, on any page. A browser holds the redirects after
 a form to `form-action` too.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+
+from accounts.ids import uuid7
 
 _OWN = {
     "default-src": "'none'",
@@ -51,6 +53,7 @@ class SecurityHeadersMiddleware:
         policy = _ADMIN_POLICY if request.path_info.startswith("/admin/") else _OWN_POLICY
         response.headers.setdefault("Content-Security-Policy", policy)
         response.headers.setdefault("Permissions-Policy", _PERMISSIONS)
+        response.headers.setdefault("X-Request-Id", str(uuid7()))
         if request.path_info.startswith("/accounts/"):  # secrets are shown there
             response.headers["Cache-Control"] = "no-store"
         return response

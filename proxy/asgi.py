@@ -250,13 +250,18 @@ async def _refuse(error: Exception, request: Request, reply: Reply) -> None:
 
 
 _EXPOSED = (
-    b"x-request-id, openai-processing-ms, retry-after, "
-    b"x-tollgate-idempotent-replay, x-tollgate-original-request-id, "
-    b"x-gptoss-thread-id, x-gptoss-user-id"
+    *("x-request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry"),
+    *(
+        f"x-ratelimit-{what}-{of}"
+        for of in ("requests", "tokens")
+        for what in ("limit", "remaining", "reset")
+    ),
+    *("x-tollgate-output-cap", "x-tollgate-idempotent-replay", "x-tollgate-original-request-id"),
+    *("x-gptoss-thread-id", "x-gptoss-user-id"),
 )
 CORS: tuple[Header, ...] = (
     (b"access-control-allow-origin", settings.CORS_ORIGIN.encode()),
-    (b"access-control-expose-headers", _EXPOSED),
+    (b"access-control-expose-headers", ", ".join(_EXPOSED).encode()),
 )
 _PREFLIGHT: tuple[Header, ...] = (
     (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),

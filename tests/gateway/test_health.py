@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -27,6 +28,7 @@ def test_it_is_well(gateway: Gateway, path: str) -> None:
     answer = ask(gateway, path)
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
+    assert UUID(answer.headers["x-request-id"])
     assert ask(gateway, path, "HEAD").content == b""
 
 

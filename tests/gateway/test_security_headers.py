@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
+import httpx
 import pytest
 from django.conf import settings
 from django.test import Client
 
-from tests.server import PROJECT, plain_environment
+from tests.server import PROJECT, Gateway, plain_environment
 
 BROWSER = "text/html"
 PAGES = ("/", "/nowhere", "/v1/nowhere", "/api/docs/", "/api/schema/")
@@ -42,6 +44,16 @@ def test_it_lets_the_theme_of_the_admin_evaluate_and_style(client: Client) -> No
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/api/docs/"])
 def test_it_has_nothing_in_its_pages_that_the_policy_stops(client: Client, path: str) -> None:
     assert not INLINE.search(client.get(path, headers={"accept": BROWSER}).content)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*PAGES, "/playground", "/metrics", "/admin/", "/accounts/login/", "/static/gateway/icon.svg"],
+)
+def test_every_answer_bears_an_id_of_its_own(gateway: Gateway, path: str) -> None:
+    ids = [httpx.get(gateway.url + path, trust_env=False).headers.get_list("x-request-id") for _ in range(2)]
+    assert [len(each) for each in ids] == [1, 1]
+    assert UUID(ids[0][0]) != UUID(ids[1][0])
 
 
 def test_it_keeps_to_itself_where_people_come_from_and_what_they_have(client: Client) -> None:

@@ -145,7 +145,10 @@ def test_a_preflight_needs_no_key(gateway: Gateway) -> None:
 def test_an_answer_may_be_read_by_a_page(alice: Person) -> None:
     response = chat(alice, "gpt-test")
     assert response.headers["access-control-allow-origin"] == "*"
-    assert "x-request-id" in response.headers["access-control-expose-headers"]
+    exposed = set(response.headers["access-control-expose-headers"].split(", "))
+    assert {"x-request-id", "retry-after", "retry-after-ms", "x-should-retry"} <= exposed
+    assert {"x-ratelimit-remaining-requests", "x-ratelimit-reset-tokens"} <= exposed
+    assert "x-tollgate-output-cap" in exposed
 
 
 def test_it_passes_completions(gateway: Gateway, alice: Person) -> None:
