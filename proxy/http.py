@@ -46,7 +46,7 @@ class ClientLeft(Exception):
 
 
 class BodyTooLarge(Exception):
-    """The body passes `limit` bytes."""
+    """The body passes `limit` bytes, which is as many as such a body may have."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"more than {limit} bytes")
@@ -142,7 +142,7 @@ class Request:
         """
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > image_limit:
-            raise BodyTooLarge(limit)
+            raise BodyTooLarge(image_limit)
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self._read(limit, image_limit, grow)
@@ -161,7 +161,7 @@ class Request:
             if size > allowed == limit and any(_INLINE_IMAGE in piece for piece in pieces):
                 allowed = image_limit
             if size > allowed:
-                raise BodyTooLarge(limit)
+                raise BodyTooLarge(allowed)
             grow(size)
             if not message.get("more_body", False):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)

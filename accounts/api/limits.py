@@ -14,7 +14,7 @@ from rest_framework import serializers
 
 from accounts.api.fields import Asked, DollarsField, TenantField, Written
 from accounts.api.resource import Altered, Made, Removed
-from accounts.models import Budget, Limit, Spend
+from accounts.models import LARGEST_BUDGET_NANO_USD, Budget, Limit, Spend
 from accounts.money import dollars
 
 FULLEST = 10
@@ -74,6 +74,13 @@ class BudgetBody(Written[Budget]):
         )
         read_only_fields = ("id", "created_at")
         validators: list[Any] = []
+
+    def validate_amount_usd(self, nano: int) -> int:
+        """In dollars: the column's own rule would speak of nano-dollars."""
+        if not 0 < nano <= LARGEST_BUDGET_NANO_USD:
+            largest = dollars(LARGEST_BUDGET_NANO_USD)
+            raise serializers.ValidationError(f"This must be more than $0, and {largest} at most.")
+        return nano
 
     @extend_schema_field(serializers.DateTimeField)
     def get_window_start(self, budget: Budget) -> str:

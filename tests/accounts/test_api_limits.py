@@ -139,3 +139,9 @@ def test_it_shows_how_much_of_a_budget_is_spent(people: Cast) -> None:
 def test_it_refuses_a_budget_of_no_amount(people: Cast, amount: object) -> None:
     body = {"scope": "tenant", "amount_usd": amount, "period": "day"}
     assert error(people.owner.post("budgets/", json=body), 400)["param"] == "amount_usd"
+
+
+def test_it_says_in_dollars_what_a_budget_may_be(people: Cast) -> None:
+    body = {"scope": "tenant", "amount_usd": "0", "period": "day"}
+    told = error(people.owner.post("budgets/", json=body), 400)["message"]
+    assert "more than $0, and $4000000 at most" in told

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.proxy.test_odd_clients import read_until
 from tests.server import UPSTREAM_API_KEY, Gateway, Person
 from tests.upstreams.scripted import ScriptedUpstream
 
@@ -142,6 +143,20 @@ def test_a_body_that_is_too_large_is_413_before_it_is_read(gateway: Gateway, ali
         connection.sendall(f"{head}content-length: 99999999\r\n\r\n".encode() + b"{")
         assert b" 413 " in connection.recv(4096)
     refused(alice.http.post(CHAT, content=b'{"a":"' + b"x" * 9_000_000 + b'"}'), 413, "request_too_large")
+
+
+def test_a_body_is_told_how_large_it_may_be(gateway: Gateway, alice: Person) -> None:
+    large = refused(alice.http.post(CHAT, content=b'{"a":"' + b"x" * 9_000_000 + b'"}'), 413)
+    assert str(8 * 1024 * 1024) in large["message"]
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {alice.api_key}\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+        connection.sendall(f"{head}content-length: 99999999\r\n\r\n".encode() + b"{")
+        assert str(32 * 1024 * 1024).encode() in read_until(connection, b" bytes.")
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+        connection.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        image = b'{"model":"gpt-test","messages":[{"url":"data:image/png;base64,' + b"A" * 33_554_432
+        connection.sendall(b"%x\r\n" % len(image) + image)
+        assert str(32 * 1024 * 1024).encode() in read_until(connection, b" bytes.")
 
 
 def test_images_may_make_a_body_larger(alice: Person) -> None:
