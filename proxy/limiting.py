@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from accounts import database
 from accounts.keys import Caller
@@ -107,7 +107,8 @@ class Limits:
         self._count_replicas = count_replicas
         self._replicas = 1
         self._open: set[Reservation] = set()
-        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # A queue is there for as long as somebody stands in it: those who wait hold its lock.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._known_rules: dict[UUID, TenantRules] = {}
         self._plans: dict[UUID, Plans] = {}
 
@@ -265,15 +266,12 @@ class Limits:
         patience = _patience(plan, refusal)
         until = time.monotonic() - request.started + patience
         key = plan.demands.all()[refusal.index].key
-        turn = self._turns[key]
+        turn = self._turns.get(key) or self._turns.setdefault(key, asyncio.Lock())
         try:
             async with Watch(request, reply, streams=False, total_seconds=until), turn:
                 return await self._wait(request.id.hex, plan, amounts)
         except TotalTimeout:
             raise _impatient(plan, refusal) from None
-        finally:
-            if not turn.locked():
-                self._turns.pop(key, None)
 
     async def _wait(self, lease_id: str, plan: Plan, amounts: Amounts) -> tuple[Limiter, Grant]:
         """At the head of the queue. Raises what `_patience` raises for anything else in the way."""
