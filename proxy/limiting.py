@@ -103,12 +103,14 @@ class Limits:
         self.rules: Snapshot[dict[UUID, TenantRules]] = Snapshot(load_rules)
         self._shared = shared
         self._own: Limiter = MemoryLimiter()
+        self._first: Limiter = self._own if shared is None else shared
         self._alone = False
         self._count_replicas = count_replicas
         self._replicas = 1
         self._open: set[Reservation] = set()
         # A queue is there for as long as somebody stands in it: those who wait hold its lock.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._renewing = asyncio.Lock()
         self._known_rules: dict[UUID, TenantRules] = {}
         self._plans: dict[UUID, Plans] = {}
 
@@ -174,7 +176,7 @@ class Limits:
 
     async def states(self, demands: Demands) -> list[State]:
         """How each of `demands.all()` stands, taking nothing. Raises LimiterUnavailable."""
-        return await (self._shared or self._own).explain(demands)
+        return await self._first.explain(demands)
 
     async def close(self) -> None:
         """Lets Redis go."""
@@ -183,13 +185,20 @@ class Limits:
 
     async def _plans_of(self, tenant_id: UUID) -> Plans | None:
         """None for a tenant without limits and budgets."""
-        rules = await self.rules.get()
-        if rules is not self._known_rules:
-            # Rows changed; and whoever changes what was spent, such as the reaper, announces it too.
-            self._plans = {tenant: Plans(of_tenant) for tenant, of_tenant in rules.items()}
-            self._known_rules = rules
-            await (self._shared or self._own).forget()
+        if await self.rules.get() is not self._known_rules:
+            async with self._renewing:
+                await self._renew()
         return self._plans.get(tenant_id)
+
+    async def _renew(self) -> None:
+        """Has the limiter forget what was spent: rows changed, and whoever changes that, such as the reaper,
+        announces it too. Until it has, nobody goes on, since it would let in by what it is to forget."""
+        rules = await self.rules.get()
+        if rules is self._known_rules:
+            return  # somebody else saw to it meanwhile
+        await self._first.forget()
+        self._plans = {tenant: Plans(of_tenant) for tenant, of_tenant in rules.items()}
+        self._known_rules = rules
 
     # Calls under way
 

@@ -1,13 +1,16 @@
-"""One process's side of the limits: whose turn it is."""
+"""One process's side of the limits: whose turn it is, and what it does when rules change."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from accounts.keys import Caller
+from accounts.limits import Amounts, Demands, Grant, Refusal
+from accounts.memory_limits import MemoryLimiter
+from accounts.redis_limits import RedisLimiter
 from accounts.rules import LimitRule, TenantRules
 from accounts.snapshot import Snapshot
 from proxy.call import Call
@@ -65,3 +68,39 @@ async def test_who_comes_first_to_a_queue_goes_first_whoever_comes_later() -> No
         while len(order) < 20:
             await asyncio.gather(*calls)
     assert order == list(range(20))
+
+
+class Pausing(MemoryLimiter):
+    """Forgets when it is told to go on, and notes what was asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.goes_on = asyncio.Event()
+
+    async def forget(self) -> None:
+        self.asked.append("forget")
+        await self.goes_on.wait()
+        await super().forget()
+
+    async def reserve(
+        self, lease_id: str, demands: Demands, amounts: Amounts, lease_seconds: float
+    ) -> Grant | Refusal:
+        self.asked.append("reserve")
+        return await super().reserve(lease_id, demands, amounts, lease_seconds)
+
+
+async def test_nothing_is_reserved_before_the_limiter_has_forgotten_what_changed() -> None:
+    store = Pausing()
+    limits = Limits(cast(RedisLimiter, store), lambda: 1)
+    limits.rules = Snapshot(rules(requests_per_minute=9))
+    await limits.rules.get()
+    calls = [asyncio.create_task(reserve(limits)) for _ in range(3)]
+    await turns_of_the_loop()
+    assert store.asked == ["forget"]
+    store.goes_on.set()
+    await asyncio.gather(*calls)
+    assert store.asked == ["forget", "reserve", "reserve", "reserve"]
+    limits.rules.clear()
+    await reserve(limits)
+    assert store.asked[4:] == ["forget", "reserve"]
