@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from accounts.limits import Hold
 from accounts.models import LARGEST_BUDGET_NANO_USD
 from accounts.rules import BudgetRule
-from proxy.call import Call
+from proxy.call import Call, member
 from proxy.usage import Price
 
 # An answer shorter than this helps nobody: a call that cannot pay for it waits, or is refused.
@@ -91,7 +90,7 @@ class Charge:
 
 
 def worst(call: Call, price: Price | None) -> Worst | None:
-    """None where no price is known for something that the call will use."""
+    """None where no price is known for something that the call will use. Raises InvalidBody."""
     if price is None:
         return None
     if call.audio is not None and price.minute is not None:
@@ -136,8 +135,7 @@ def _choices(call: Call) -> int:
 
 
 def _number(call: Call, name: str) -> int | None:
-    raw = call.fields.get(name)
-    value: Any = msgspec.json.decode(raw) if raw is not None else None
+    value = member(call.fields, name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         return None
     return min(value, MOST_ASKED)

@@ -106,6 +106,14 @@ def test_a_number_that_no_model_reaches_holds_up_nobody(
     until(lambda: spent(gateway, owner) == 5 * COST_NANO_USD, seconds=5, what="the calls' costs")
 
 
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n", "best_of"])
+def test_a_number_that_no_program_can_hold_is_told_by_its_member(budgeted: Budgeted, name: str) -> None:
+    owner = budgeted({"scope": "tenant", "amount_usd": "1.00", "period": "month"})
+    for number in ("1e999", "1" * 5000):
+        refused = owner.http.post(CHAT, content=f'{{"model":"{MODEL}","messages":[],"{name}":{number}}}')
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+
+
 def test_a_model_without_a_price_is_refused_by_name(budgeted: Budgeted, upstream: ScriptedUpstream) -> None:
     owner = budgeted({"scope": "tenant", "amount_usd": "1.00", "period": "month"})
     refused = chat(owner, "gpt-unpriced")
