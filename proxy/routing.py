@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from uuid import UUID
 
 from django.db.models import Prefetch
 
-from accounts.keys import Caller
+from accounts.keys import Caller, matches
 from accounts.snapshot import Snapshot
 from proxy.addresses import NotSendable, cookies_in, headers_in, is_link_local
 from proxy.call import Account, NotOffered
@@ -101,8 +100,11 @@ class Pattern:
     """A model name with `*` in it."""
 
     name: str
-    matches: re.Pattern[str]
     candidates: tuple[Candidate, ...]
+
+    def fits(self, model: str) -> bool:
+        """Whether the model is one of these."""
+        return matches(self.name, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Table:
         if model in self.exact:
             yield self.exact[model]
         for pattern in self.patterns:
-            if pattern.matches.fullmatch(model):
+            if pattern.fits(model):
                 yield pattern.candidates
 
     def price(self, model: str, now: datetime) -> TokenPrice | None:
@@ -239,13 +241,9 @@ def load() -> Table:
     routes = Route.objects.filter(upstream__enabled=True).select_related("upstream")
     models = list(Model.objects.prefetch_related(Prefetch("routes", queryset=routes)))
     exact = {m.name: _candidates(m.routes.all()) for m in models if "*" not in m.name}
-    patterns = [_pattern(m.name, _candidates(m.routes.all())) for m in models if "*" in m.name]
+    patterns = [Pattern(m.name, _candidates(m.routes.all())) for m in models if "*" in m.name]
     patterns.sort(key=lambda pattern: len(pattern.name.replace("*", "")), reverse=True)
     return Table(exact, tuple(patterns), _prices())
-
-
-def _pattern(name: str, candidates: tuple[Candidate, ...]) -> Pattern:
-    return Pattern(name, re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL), candidates)
 
 
 def _candidates(routes: Iterable[Route]) -> tuple[Candidate, ...]:
