@@ -9,6 +9,8 @@ connection on which anything went wrong is closed, never used again. Endings of 
                                  unknown: what undoes it is owed to Redis, or the step itself where it may be
                                  repeated, and sent before anything else once it is back
   - Redis is away                `unavailable` at once; it is tried again every PAUSE_SECONDS
+  - it cannot be encoded         its caller alone gets what was raised: nothing of it is sent. What was to be
+                                 delivered is logged, and dropped
 
 How long Redis is silent is counted in turns of the loop, each TICK_SECONDS or longer, in each of which an
 answer would have been heard: a process that is too busy to listen does not take Redis for dead.
@@ -46,6 +48,8 @@ RUN_ID_CHARACTERS = 12  # of 40: enough to tell two runs apart
 MOST_OWED = 10_000  # more than that, and the oldest are left to expire
 # Redis answers, but with something that will not change by asking it again on this connection.
 _UNFIT = ("READONLY", "LOADING", "MASTERDOWN")
+# What encoding raises for what has no form, such as a number of more than 64 bits.
+_NOT_ENCODABLE = (OverflowError, TypeError, ValueError)
 _RUN_ID = re.compile(rb"^run_id:(\S+)", re.MULTILINE)
 
 Command: TypeAlias = Callable[[str], bytes]  # for the run id of the server that is to run it: what is sent
@@ -96,8 +100,16 @@ class _Wire(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def send(self, calls: Sequence[_Call]) -> None:
-        self.sent.extend(calls)
-        self._transport.write(b"".join([call.command(self.run_id) for call in calls]))
+        """A call that cannot be encoded is answered with what was raised."""
+        pieces = []
+        for call in calls:
+            try:
+                pieces.append(call.command(self.run_id))
+            except _NOT_ENCODABLE as error:
+                self._answer(call, error)
+            else:
+                self.sent.append(call)
+        self._transport.write(b"".join(pieces))
 
     def drop(self) -> None:
         self._transport.abort()
@@ -243,6 +255,8 @@ class Pipeline:
     def _answer(self, call: _Call, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
             self._refuse(call, str(reply))
+        elif isinstance(reply, Exception):
+            self._give_up(call, reply)
         elif not call.future.done():
             call.future.set_result(reply)
         elif call.undo is not None:
@@ -260,6 +274,14 @@ class Pipeline:
         self._fail(call, message)
         if message.startswith(_UNFIT) and self._wire is not None:
             self._wire.drop()
+
+    def _give_up(self, call: _Call, error: Exception) -> None:
+        """It cannot be encoded, now or later."""
+        if call.delivers:
+            logger.error("A command of the %s cannot be encoded, and is dropped: %s", self._whose, error)
+            self._let_go(call, "not encodable")
+        elif not call.future.done():
+            call.future.set_exception(error)
 
     def _fail(self, call: _Call, reason: str) -> None:
         """Whether the script was run is not known."""

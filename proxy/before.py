@@ -153,8 +153,7 @@ def known_id(public_id: str, what: str) -> UUID:
 
 def _conversation(fields: Fields) -> str | None:
     """The conversation's id: the member is that, or an object with it. Raises InvalidBody."""
-    raw = fields.get("conversation")
-    given: Any = msgspec.json.decode(raw) if raw is not None else None
+    given = calls.member(fields, "conversation")
     if isinstance(given, dict):
         given = given.get("id")
     if given is not None and not isinstance(given, str):

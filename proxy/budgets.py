@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
 from accounts.limits import Hold
+from accounts.models import LARGEST_BUDGET_NANO_USD
 from accounts.rules import BudgetRule
-from proxy.call import Call
+from proxy.call import Call, member
 from proxy.usage import Price
 
 # An answer shorter than this helps nobody: a call that cannot pay for it waits, or is refused.
 LEAST_OUTPUT_TOKENS = 16
 # What a model may say that was not told how much: more than models write at once.
 UNBOUNDED_OUTPUT_TOKENS = 128_000
+# Where a caller names a larger number, tokens or choices, it stands for this: more than any model gives.
+MOST_ASKED = 10**9
+# What no budget pays for. A call that may cost more is told from others by nothing.
+_UNPAYABLE_NANO_USD = LARGEST_BUDGET_NANO_USD + 1
 # A token is at least a byte of what was sent; a chat's own marks come on top of it.
 _BYTES_PER_ESTIMATED_TOKEN = 4
 _OVERHEAD_TOKENS = 64
@@ -62,12 +66,12 @@ class Worst:
     @property
     def wanted(self) -> int:
         """What is held for it where there is enough, in nano-dollars."""
-        return self.cost(self.output_tokens)
+        return min(self.cost(self.output_tokens), _UNPAYABLE_NANO_USD)
 
     @property
     def least(self) -> int:
         """What is held for it at least: a short answer's cost, in nano-dollars."""
-        return self.cost(min(self.output_tokens, LEAST_OUTPUT_TOKENS))
+        return min(self.cost(min(self.output_tokens, LEAST_OUTPUT_TOKENS)), _UNPAYABLE_NANO_USD)
 
     def affordable(self, held: int) -> int:
         """Tokens of output that `held` nano-dollars pay for."""
@@ -95,7 +99,7 @@ class Charge:
 
 
 def worst(call: Call, price: Price | None) -> Worst | None:
-    """None where no price is known for something that the call will use."""
+    """None where no price is known for something that the call will use. Raises InvalidBody."""
     if price is None:
         return None
     if call.audio is not None and price.minute is not None:
@@ -140,6 +144,7 @@ def _choices(call: Call) -> int:
 
 
 def _number(call: Call, name: str) -> int | None:
-    raw = call.fields.get(name)
-    value: Any = msgspec.json.decode(raw) if raw is not None else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    value = member(call.fields, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        return None
+    return min(value, MOST_ASKED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ T = TypeVar("T", str, bool)
 _FIELDS = msgspec.json.Decoder(Fields)
 # Possessive, and content without its closing quote: a body full of quotes takes no longer than another.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+# The first half of a surrogate pair, its backslash not escaped itself, without the second half behind it.
+_HALF_A_PAIR = re.compile(rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})(?!\\u[dD][c-fC-F])")
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -99,9 +101,14 @@ def parse_fields(body: bytes) -> Fields:
     except msgspec.ValidationError:
         raise InvalidBody("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
-        raise InvalidBody(
-            f"The body is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}."
-        ) from None
+        raise InvalidBody(f"The body is not valid JSON: {_malformed(body, error)}.") from None
+
+
+def _malformed(body: bytes, error: msgspec.DecodeError) -> str:
+    """What is wrong, in words; of half a surrogate pair msgspec says that something was cut off."""
+    if (half := _HALF_A_PAIR.search(body)) is not None:
+        return f"half of a surrogate pair (byte {half.start(1)})"
+    return str(error).removeprefix("JSON is malformed: ")
 
 
 def _too_deep(body: bytes) -> int | None:
@@ -117,6 +124,25 @@ def _too_deep(body: bytes) -> int | None:
     return None
 
 
+def member(fields: Fields, name: str) -> Any:
+    """The member `name`, of any type; None when absent or null. Raises InvalidBody for a number in it that no
+    program can hold, such as 1e999 or one of thousands of digits."""
+    if name not in fields:
+        return None
+    try:
+        return msgspec.json.decode(fields[name])
+    except msgspec.DecodeError:  # which, of JSON that was read before, is for such numbers alone
+        raise InvalidBody(f"'{name}' has a number in it that is too large.", name) from None
+
+
+def members(fields: Fields, name: str) -> Fields:
+    """The members of the object `name`; {} when absent or null. Raises InvalidBody for another type."""
+    try:
+        return msgspec.json.decode(fields.get(name, b"null"), type=Fields | None) or {}
+    except msgspec.DecodeError:
+        raise InvalidBody(f"'{name}' must be an object.", name) from None
+
+
 def string(fields: Fields, name: str, default: str | None = None) -> str | None:
     """The string member `name`; `default` when absent or null. Raises InvalidBody for another type."""
     return _typed(fields, name, str, "a string", default)
@@ -129,9 +155,8 @@ def boolean(fields: Fields, name: str, default: bool = False) -> bool:
 
 def metadata(fields: Fields) -> dict[str, str]:
     """The member `metadata`, {} when absent or null. Raises InvalidBody."""
-    raw = fields.get("metadata")
     try:
-        return check_metadata(msgspec.json.decode(raw) if raw is not None else None)
+        return check_metadata(member(fields, "metadata"))
     except InvalidMetadata as error:
         raise InvalidBody(str(error), "metadata") from None
 

@@ -76,8 +76,8 @@ async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> T
 def _loose_metadata(fields: Fields) -> dict[str, str]:
     """What is text of the metadata: of a chat that is not stored, the rest is nothing to us."""
     try:
-        given = msgspec.json.decode(fields["metadata"]) if "metadata" in fields else None
-    except msgspec.DecodeError:  # A number that no program can hold, such as 1e999.
+        given = calls.member(fields, "metadata")
+    except InvalidBody:
         return {}
     pairs = given.items() if isinstance(given, dict) else ()
     return {name: text for name, text in pairs if isinstance(text, str)}

@@ -17,7 +17,7 @@ import msgspec
 from accounts.ids import created_at
 from proxy import chunk_passage, gpt_oss, messages, reasoning, tokens
 from proxy.admission import Ending
-from proxy.call import Call, Fields
+from proxy.call import Call, Fields, members
 from proxy.chunk_passage import Told
 from proxy.dialects import ai_sdk, ai_sdk_passage, chatkit, openai
 from proxy.dialects.chatkit_passage import ChatKitPassage
@@ -60,7 +60,7 @@ def with_effort(call: Call, wishes: Asked) -> Fields:
     elsewhere, or that the operator set. Raises InvalidBody."""
     if (effort := wishes.effort) is None:
         return call.fields
-    known: Fields = msgspec.json.decode(call.fields.get("reasoning", b"{}"), type=Fields | None) or {}
+    known = members(call.fields, "reasoning")
     known["effort"] = msgspec.Raw(msgspec.json.encode(gpt_oss.EFFORTS[effort]))
     return {**call.fields, "reasoning": msgspec.Raw(msgspec.json.encode(known))}
 

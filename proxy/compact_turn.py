@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from accounts.keys import Caller
+from proxy import call as calls
 from proxy import compaction
 from proxy.admission import Ticket
 from proxy.before import Before, Local, look_back, with_history
@@ -24,6 +25,9 @@ _PASSED_ON = frozenset({"model", "input", "instructions", "reasoning", "prompt_c
 
 async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> Turn:
     """Raises InvalidBody, PreviousResponseNotFound, DatabaseUnavailable."""
+    for name in call.fields:
+        if name not in _PASSED_ON:  # No upstream will say that it has no sense, and the answer repeats some.
+            calls.member(call.fields, name)
     before = await look_back(call, caller, Local())
     asking = replace(before, given=tuple(compaction.asking(list(before.given))))
     stateless = with_history(call, asking, caller.tenant_id)

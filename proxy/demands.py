@@ -11,13 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-import msgspec
-
 from accounts.keys import Caller
 from accounts.limits import Amounts, Bucket, Demands, Grant, Lease, Level, Refusal, State, level
 from accounts.rules import BudgetRule, LimitRule, SubjectId, TenantRules
 from proxy.budgets import Charge, Worst
-from proxy.call import Call
+from proxy.call import Call, member
 
 # Output is reserved as asked for, within these: most answers are short, and what was too little is taken
 # while the answer runs.
@@ -179,12 +177,13 @@ def demands_of(rule: LimitRule, subject: SubjectId | None) -> Iterator[Asked]:
 
 
 def token_cost(call: Call) -> int:
-    """Tokens to reserve: the input's estimate, and the output that is asked for within bounds."""
+    """Tokens to reserve: the input's estimate, and the output that is asked for within bounds. Raises
+    InvalidBody."""
     wanted = DEFAULT_OUTPUT_TOKENS if call.endpoint != "embeddings" else 0
     for name in _OUTPUT_MEMBERS:
         raw = call.fields.get(name)
         if raw is not None and bytes(raw).isdigit():
-            wanted = msgspec.json.decode(raw)
+            wanted = member(call.fields, name)
     return call.input_tokens_estimate + min(wanted, MAX_OUTPUT_TOKENS)
 
 

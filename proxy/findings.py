@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ THREAD = "thread"
 SYSTEM = "system messages"
 
 FOUND_FOR_SECONDS = 3600.0
+MOST_FOUND = 10_000  # with a route for a pattern, callers write the names of models
 EVENTS = frozenset({"text/event-stream"})
 # What servers answer on a path that they do not have (vLLM, Ollama, llama.cpp, gateways; 2026-11).
 _NO_SUCH_PATH = frozenset({404, 405, 501})
@@ -71,11 +73,11 @@ class Tried:
 
 
 class Findings:
-    """What calls have shown of upstreams, believed for an hour."""
+    """What calls have shown of upstreams, believed for an hour: the last of it, where that is a lot."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until: dict[Hashable, float] = {}
+        self._until: OrderedDict[Hashable, float] = OrderedDict()  # what was found first stands first
 
     def lacks(self, target: Target, what: str) -> bool:
         """Whether the upstream was found not to have `what`, a path or a member of `include`."""
@@ -98,17 +100,16 @@ class Findings:
 
     def taken(self, wire: Wire, target: Target, tried: Tried) -> None:
         """The target took the call: it understands the way in which it was asked, and is as supposed."""
-        until = self._clock() + FOUND_FOR_SECONDS
         for way in filter(None, (wire.way, wire.supposes)):
-            self._until[_understood(target, way)] = until
+            self._believe(_understood(target, way))
         if SYSTEM in tried.ways:
-            self._until[_key(target, SYSTEM)] = until
+            self._believe(_key(target, SYSTEM))
 
     def learn(self, wire: Wire, target: Target, refusal: UpstreamReported, tried: Tried) -> bool:
         """Whether a refusal says what the upstream lacks, so that the call is worth putting another way."""
         what = _lacking(wire, target, refusal)
         if what is not None:
-            self._until[_key(target, what)] = self._clock() + FOUND_FOR_SECONDS
+            self._believe(_key(target, what))
             tried.lacking.append(what)
             return True
         if wire.supposes == THREAD and 400 <= (refusal.status or 0) < 500 and refusal.status != 429:
@@ -124,6 +125,14 @@ class Findings:
         """The target refused the call in the other way too: its refusals said nothing of what it lacks."""
         for what in tried.lacking:
             self._until.pop(_key(target, what), None)
+
+    def _believe(self, finding: Hashable) -> None:
+        """From now on, for as long as any other."""
+        now = self._clock()
+        self._until.pop(finding, None)
+        self._until[finding] = now + FOUND_FOR_SECONDS
+        while len(self._until) > MOST_FOUND or next(iter(self._until.values())) <= now:
+            self._until.popitem(last=False)
 
 
 def _understood(target: Target, way: str) -> Hashable:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from accounts import database
 from accounts.keys import Caller
@@ -103,11 +103,14 @@ class Limits:
         self.rules: Snapshot[dict[UUID, TenantRules]] = Snapshot(load_rules)
         self._shared = shared
         self._own: Limiter = MemoryLimiter()
+        self._first: Limiter = self._own if shared is None else shared
         self._alone = False
         self._count_replicas = count_replicas
         self._replicas = 1
         self._open: set[Reservation] = set()
-        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # A queue is there for as long as somebody stands in it: those who wait hold its lock.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._renewing = asyncio.Lock()
         self._known_rules: dict[UUID, TenantRules] = {}
         self._plans: dict[UUID, Plans] = {}
 
@@ -170,7 +173,7 @@ class Limits:
 
     async def states(self, demands: Demands) -> list[State]:
         """How each of `demands.all()` stands, taking nothing. Raises LimiterUnavailable."""
-        return await (self._shared or self._own).explain(demands)
+        return await self._first.explain(demands)
 
     async def close(self) -> None:
         """Lets Redis go."""
@@ -179,13 +182,20 @@ class Limits:
 
     async def _plans_of(self, tenant_id: UUID) -> Plans | None:
         """None for a tenant without limits and budgets."""
-        rules = await self.rules.get()
-        if rules is not self._known_rules:
-            # Rows changed; and whoever changes what was spent, such as the reaper, announces it too.
-            self._plans = {tenant: Plans(of_tenant) for tenant, of_tenant in rules.items()}
-            self._known_rules = rules
-            await (self._shared or self._own).forget()
+        if await self.rules.get() is not self._known_rules:
+            async with self._renewing:
+                await self._renew()
         return self._plans.get(tenant_id)
+
+    async def _renew(self) -> None:
+        """Has the limiter forget what was spent: rows changed, and whoever changes that, such as the reaper,
+        announces it too. Until it has, nobody goes on, since it would let in by what it is to forget."""
+        rules = await self.rules.get()
+        if rules is self._known_rules:
+            return  # somebody else saw to it meanwhile
+        await self._first.forget()
+        self._plans = {tenant: Plans(of_tenant) for tenant, of_tenant in rules.items()}
+        self._known_rules = rules
 
     # Calls under way
 
@@ -287,15 +297,12 @@ class Limits:
         patience = _patience(plan, refusal)
         until = time.monotonic() - request.started + patience
         key = plan.demands.all()[refusal.index].key
-        turn = self._turns[key]
+        turn = self._turns.get(key) or self._turns.setdefault(key, asyncio.Lock())
         try:
             async with Watch(request, reply, streams=False, total_seconds=until), turn:
                 return await self._wait(request.id.hex, plan, amounts)
         except TotalTimeout:
             raise _impatient(plan, refusal) from None
-        finally:
-            if not turn.locked():
-                self._turns.pop(key, None)
 
     async def _wait(self, lease_id: str, plan: Plan, amounts: Amounts) -> tuple[Limiter, Grant]:
         """At the head of the queue. Raises what `_patience` raises for anything else in the way."""

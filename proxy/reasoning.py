@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from proxy.call import Fields, InvalidBody, string
+from proxy.call import Fields, InvalidBody, member, string
 
 # OpenAI's, Ollama's and vLLM's words for it (their references, 2026-11).
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra")
@@ -42,7 +40,7 @@ def asked(fields: Fields, *, effort_header: str, show_header: str, default_effor
     wishes = (
         _word(show_header),
         _word(metadata.get("show_reasoning")),
-        _word(_member(fields, "include_reasoning")),
+        _word(member(fields, "include_reasoning")),
         False if reasoning.get("exclude") is True else None,
     )
     shown = next((wish for wish in wishes if wish is not None), True)
@@ -69,11 +67,7 @@ def _word(given: object) -> bool | None:
     return _WORDS.get(given.strip().lower()) if isinstance(given, str) else None
 
 
-def _member(fields: Fields, name: str) -> Any:
-    return msgspec.json.decode(fields[name]) if name in fields else None
-
-
 def _object(fields: Fields, name: str) -> dict[str, Any]:
     """The object member `name`, {} for anything else: the upstream says what is wrong with it."""
-    found = _member(fields, name)
+    found = member(fields, name)
     return found if isinstance(found, dict) else {}

@@ -6,11 +6,10 @@ may not reach is not in its list: an upstream of another tenant does not exist.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ from uuid import UUID
 
 from django.db.models import Prefetch
 
-from accounts.keys import Caller
+from accounts.keys import Caller, matches
 from accounts.snapshot import Snapshot
 from proxy.addresses import NotSendable, cookies_in, headers_in, is_link_local
 from proxy.call import Account, NotOffered
@@ -101,8 +100,11 @@ class Pattern:
     """A model name with `*` in it."""
 
     name: str
-    matches: re.Pattern[str]
     candidates: tuple[Candidate, ...]
+
+    def fits(self, model: str) -> bool:
+        """Whether the model is one of these."""
+        return matches(self.name, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Table:
         if model in self.exact:
             yield self.exact[model]
         for pattern in self.patterns:
-            if pattern.matches.fullmatch(model):
+            if pattern.fits(model):
                 yield pattern.candidates
 
     def price(self, model: str, now: datetime) -> TokenPrice | None:
@@ -145,12 +147,17 @@ def _usable(found: Sequence[Candidate], tenant_id: UUID) -> list[Candidate]:
 
 
 class Routing:
-    """The current table, which targets are failing, and how upstreams are doing."""
+    """The current table, which targets are failing, and how upstreams are doing.
 
-    def __init__(self) -> None:
+    With a route for a pattern, a target's name is one that a caller wrote: nothing that is remembered by it
+    is remembered for long.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.table = Snapshot(load)
         self.counts = Counts()
-        self._failures: dict[tuple[UUID, str], int] = {}
+        self._clock = clock
+        self._failures: dict[tuple[UUID, str], tuple[int, float]] = {}  # in a row, and when the last one was
         self._cool_until: dict[tuple[UUID, str], float] = {}
 
     async def plan(self, model: str, caller: Caller) -> Plan:
@@ -163,22 +170,23 @@ class Routing:
             raise ModelNotFound(model)
         targets = [_renamed(c.target, model) for c in _shuffled(candidates)]
         if len(targets) > 1:
-            now = asyncio.get_running_loop().time()
+            now = self._clock()
             targets.sort(key=lambda target: self._cool_until.get(_key(target), 0.0) > now)
         return Plan(tuple(targets), table.price(model, datetime.now(UTC)))
 
     def succeeded(self, target: Target) -> None:
         """A target answered: it is well."""
-        self.counts.answered(target.upstream_id, asyncio.get_running_loop().time())
+        self.counts.answered(target.upstream_id, self._clock())
         if self._failures:
             self._failures.pop(_key(target), None)
 
     def failed(self, target: Target, outcome: str, retry_after: float | None = None) -> None:
         """A target failed; often enough in a row, or by its own word, it is tried last for a while. `outcome`
         as in a record's `attempts`."""
-        key, now = _key(target), asyncio.get_running_loop().time()
+        key, now = _key(target), self._clock()
         self.counts.failed(target.upstream_id, outcome, now)
-        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        failures = self._failures.get(key, (0, now))[0] + 1
+        self._failures[key] = failures, now
         if failures < FAILURES_TO_COOL and retry_after is None:
             return
         seconds = min(retry_after or COOLDOWN_SECONDS, MAX_COOLDOWN_SECONDS)
@@ -187,12 +195,15 @@ class Routing:
     def leaked(self, target: Target, control_tokens: int) -> None:
         """So many control tokens of gpt-oss were taken out of a target's answer."""
         if control_tokens:
-            self.counts.leaked(target.upstream_id, control_tokens, asyncio.get_running_loop().time())
+            self.counts.leaked(target.upstream_id, control_tokens, self._clock())
 
     def report(self) -> Report:
-        """How upstreams are doing, for the heartbeat; what has cooled down is forgotten."""
-        now = asyncio.get_running_loop().time()
+        """How upstreams are doing, for the heartbeat; what has cooled down is forgotten, and what failed so
+        long ago that it would have."""
+        now = self._clock()
         self._cool_until = {key: until for key, until in self._cool_until.items() if until > now}
+        recent = now - MAX_COOLDOWN_SECONDS
+        self._failures = {key: failed for key, failed in self._failures.items() if failed[1] > recent}
         return self.counts.report(self._cool_until, now, datetime.now(UTC))
 
 
@@ -239,13 +250,9 @@ def load() -> Table:
     routes = Route.objects.filter(upstream__enabled=True).select_related("upstream")
     models = list(Model.objects.prefetch_related(Prefetch("routes", queryset=routes)))
     exact = {m.name: _candidates(m.routes.all()) for m in models if "*" not in m.name}
-    patterns = [_pattern(m.name, _candidates(m.routes.all())) for m in models if "*" in m.name]
+    patterns = [Pattern(m.name, _candidates(m.routes.all())) for m in models if "*" in m.name]
     patterns.sort(key=lambda pattern: len(pattern.name.replace("*", "")), reverse=True)
     return Table(exact, tuple(patterns), _prices())
-
-
-def _pattern(name: str, candidates: tuple[Candidate, ...]) -> Pattern:
-    return Pattern(name, re.compile(".*".join(map(re.escape, name.split("*"))), re.DOTALL), candidates)
 
 
 def _candidates(routes: Iterable[Route]) -> tuple[Candidate, ...]:

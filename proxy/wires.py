@@ -16,7 +16,7 @@ import msgspec
 from accounts.ids import created_at
 from proxy import canned, chat_wires
 from proxy.admission import Ending
-from proxy.call import Call, Fields, NotOffered
+from proxy.call import Call, Fields, InvalidBody, NotOffered, member
 from proxy.chained import FoldedChat, ResponseOverChat
 from proxy.dialects import openai
 from proxy.dialects.openai import Whole
@@ -84,7 +84,7 @@ def _native(call: Call, target: Target, request_id: str, findings: Findings) -> 
     wishes = chat_wires.asked(call, target) if chat_wires.is_special(call, target) else None
     fields, asks = chat_wires.with_effort(call, wishes) if wishes else call.fields, False
     if call.kept and not includes_encrypted(call.asked) and not findings.lacks(target, ENCRYPTED):
-        fields, asks = {**fields, "include": msgspec.Raw(_with_encrypted(fields.get("include")))}, True
+        fields, asks = {**fields, "include": msgspec.Raw(_with_encrypted(fields))}, True
     tells = b'"reasoning_text"' in bytes(fields["input"])
     if tells and findings.lacks(target, OPEN_REASONING):
         fields, tells = {**fields, "input": msgspec.Raw(_without_open_reasoning(fields["input"]))}, False
@@ -153,8 +153,11 @@ def includes_encrypted(asked: Fields) -> bool:
     return f'"{ENCRYPTED}"'.encode() in bytes(asked.get("include", b""))
 
 
-def _with_encrypted(include: msgspec.Raw | None) -> bytes:
-    given: list[object] = (msgspec.json.decode(include, type=list[object] | None) if include else None) or []
+def _with_encrypted(fields: Fields) -> bytes:
+    """The member `include`, with that in it. Raises InvalidBody."""
+    given = member(fields, "include") or []
+    if not isinstance(given, list):
+        raise InvalidBody("'include' must be an array.", "include")
     return msgspec.json.encode([*given, ENCRYPTED])
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from proxy import usage
 from proxy.audio import rewrite_form
-from proxy.call import Call, Fields
+from proxy.call import Call, Fields, members
 from proxy.embeddings import transcode_embeddings
 from proxy.passage import ChatPassage, Garbled, Passage, decode, value, without_private
 from proxy.reported import UpstreamReported, read_error
@@ -53,12 +53,12 @@ def request(call: Call, model: str) -> tuple[str, bytes]:
     if call.endpoint == "responses":
         fields["store"] = msgspec.Raw(b"false")
     if call.stream and call.endpoint in _ASKS_USAGE:
-        fields["stream_options"] = msgspec.Raw(_with_usage(fields.get("stream_options")))
+        fields["stream_options"] = msgspec.Raw(_with_usage(fields))
     return "application/json", msgspec.json.encode(fields)
 
 
-def _with_usage(given: msgspec.Raw | None) -> bytes:
-    options: Fields = (msgspec.json.decode(given, type=Fields | None) if given is not None else None) or {}
+def _with_usage(fields: Fields) -> bytes:
+    options = members(fields, "stream_options")
     options["include_usage"] = msgspec.Raw(b"true")
     return msgspec.json.encode(options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from django.conf import settings
 
 from proxy import call
@@ -42,11 +41,4 @@ def _require_list(fields: Fields, name: str) -> None:
 
 
 def _asks_usage(fields: Fields) -> bool:
-    raw = fields.get("stream_options")
-    if raw is None:
-        return False
-    try:
-        options = msgspec.json.decode(raw, type=Fields | None) or {}
-    except msgspec.DecodeError:
-        raise InvalidBody("'stream_options' must be an object.", "stream_options") from None
-    return call.boolean(options, "include_usage")
+    return call.boolean(call.members(fields, "stream_options"), "include_usage")

@@ -53,7 +53,7 @@ async def _listed(pattern: Pattern, caller: Caller) -> set[str]:
     lists: Iterable[list[str]] = await asyncio.gather(
         *(_discover(target) for target in targets if not target.model)
     )
-    return {name for names in lists for name in names if pattern.matches.fullmatch(name)}
+    return {name for names in lists for name in names if pattern.fits(name)}
 
 
 async def _discover(target: Target) -> list[str]:

@@ -103,8 +103,8 @@ def _parse_openai(body: bytes, content_type: str) -> tuple[Call, str | None]:
 
 
 def _image_part(given: Fields) -> dict[str, Any] | None:
-    """The content part of the member `image`, None where it is not there. Raises Plain."""
-    image: Any = msgspec.json.decode(given["image"]) if "image" in given else None
+    """The content part of the member `image`, None where it is not there. Raises InvalidBody, Plain."""
+    image = call.member(given, "image")
     if not image:
         if isinstance(image, dict):
             raise Plain(400, "Invalid image payload")
@@ -146,9 +146,9 @@ def parse_chatgpt(body: bytes, content_type: str) -> tuple[Call, str | None]:
     try:
         prompt, model = call.string(given, "prompt"), call.string(given, "model")
         key = call.string(given, "security_key")
+        temperature, top_p = _number(given, "temperature", 2.0), _number(given, "top_p", 1.0)
     except InvalidBody:
         raise Plain(400, "Bad Request") from None
-    temperature, top_p = _number(given, "temperature", 2.0), _number(given, "top_p", 1.0)
     if prompt is None:
         raise Plain(400, "Bad Request")
     said = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": prompt}]
@@ -165,8 +165,8 @@ def parse_chatgpt(body: bytes, content_type: str) -> tuple[Call, str | None]:
 
 
 def _number(given: Fields, name: str, most: float) -> float:
-    """A number from 0 to `most`, 1 where it is not given. Raises Plain."""
-    value: Any = msgspec.json.decode(given[name]) if name in given else None
+    """A number from 0 to `most`, 1 where it is not given. Raises InvalidBody, Plain."""
+    value = call.member(given, name)
     if value is None:
         return 1
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from proxy import usage
-from proxy.call import Fields
+from proxy.call import Fields, member
 from proxy.fold import MAX_FOLDED_BYTES, TooMuchToFold
 from proxy.passage import Garbled, ResponsePassage, Truncated, in_place_of_a_chunk, value
 from proxy.reported import UpstreamReported
@@ -83,9 +83,9 @@ class ChatToResponses(ResponsePassage):
         self.input_tokens_estimate = usage.estimate_input(b"".join(asked.values()))
         self._draft = Draft(
             skeleton(answer_id, model, asked, created_at),
-            shows_logprobs=_LOGPROBS in _strings(_member(asked, "include"))
-            or bool(_member(asked, "top_logprobs")),
-            custom=_custom_names(_member(asked, "tools")),
+            shows_logprobs=_LOGPROBS in _strings(member(asked, "include"))
+            or bool(member(asked, "top_logprobs")),
+            custom=_custom_names(member(asked, "tools")),
         )
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
@@ -229,10 +229,6 @@ def _choices(raw: bytes | msgspec.Raw) -> list[_Choice]:
         return _CHOICES.decode(raw) or []
     except (msgspec.DecodeError, RecursionError):
         raise Garbled from None
-
-
-def _member(asked: Fields, name: str) -> Any:
-    return msgspec.json.decode(asked[name]) if name in asked else None
 
 
 def _strings(given: object) -> list[object]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.call import Fields
+from proxy.call import Fields, InvalidBody, member
 from threads.item_ids import new_id
 
 Document = dict[str, Any]
@@ -96,8 +96,8 @@ def skeleton(answer_id: str, model: str, asked: Fields, created_at: int) -> Docu
 
 def _member(asked: Fields, name: str) -> Any:
     try:
-        return msgspec.json.decode(asked[name]) if name in asked else None
-    except msgspec.DecodeError:  # A number that no program can hold, such as 1e999.
+        return member(asked, name)
+    except InvalidBody:
         return None
 
 

@@ -163,6 +163,32 @@ async def test_it_never_hands_a_reply_to_another_caller(limiter: RedisLimiter) -
     assert {type(outcome) for outcome in outcomes} == {type(None), asyncio.CancelledError}
 
 
+async def test_it_fails_a_call_that_cannot_be_encoded_and_no_other(
+    limiter: RedisLimiter, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def level(number: int) -> float:
+        bucket = Bucket(f"beside it {number}", number, number, 60)
+        [state] = await limiter.explain(Demands((bucket,)))
+        assert isinstance(state, Level)
+        return state.remaining
+
+    taken = await limiter.reserve("settled", ALONE, SIXTY, 30.0)
+    assert isinstance(taken, Grant)
+    outcomes = await asyncio.gather(
+        level(1),
+        limiter.reserve("endless", ALONE, Amounts((10**25,)), 30.0),
+        level(2),
+        limiter.settle(taken, (10**25,), 0),
+        level(3),
+        return_exceptions=True,
+    )
+    assert [outcomes[0], outcomes[2], outcomes[4]] == [1, 2, 3]
+    assert isinstance(outcomes[1], OverflowError)
+    assert outcomes[3] is None
+    assert "A command of the limiter cannot be encoded, and is dropped" in caplog.text
+    assert await level(4) == 4
+
+
 async def test_it_waits_for_a_silent_redis_no_longer_than_it_may(limiter: RedisLimiter, wire: Wire) -> None:
     await limiter.explain(ALONE)
     wire.silence()

@@ -105,6 +105,29 @@ def test_the_upstream_gets_a_cap_that_the_hold_pays_for(
     assert upstream.calls()[-1].document["max_tokens"] == 20
 
 
+@pytest.mark.parametrize("digits", [18, 25, 4000])
+def test_a_number_that_no_model_reaches_holds_up_nobody(
+    gateway: Gateway, budgeted: Budgeted, upstream: ScriptedUpstream, digits: int
+) -> None:
+    endless = 10**digits
+    owner = budgeted({"scope": "tenant", "amount_usd": "1.00", "period": "month"})
+    capped = chat(owner, max_tokens=endless)
+    assert capped.status_code == 200
+    assert upstream.calls()[-1].document["max_tokens"] == int(capped.headers["x-tollgate-output-cap"]) <= 125
+    assert [chat(owner, **{name: endless}).status_code for name in ("n", "best_of")] == [200, 200]
+    assert chat(owner, n=endless, max_tokens=endless).status_code == 200
+    assert chat(owner, max_tokens=20).status_code == 200
+    until(lambda: spent(gateway, owner) == 5 * COST_NANO_USD, seconds=5, what="the calls' costs")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n", "best_of"])
+def test_a_number_that_no_program_can_hold_is_told_by_its_member(budgeted: Budgeted, name: str) -> None:
+    owner = budgeted({"scope": "tenant", "amount_usd": "1.00", "period": "month"})
+    for number in ("1e999", "1" * 5000):
+        refused = owner.http.post(CHAT, content=f'{{"model":"{MODEL}","messages":[],"{name}":{number}}}')
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+
+
 def test_a_model_without_a_price_is_refused_by_name(budgeted: Budgeted, upstream: ScriptedUpstream) -> None:
     owner = budgeted({"scope": "tenant", "amount_usd": "1.00", "period": "month"})
     refused = chat(owner, "gpt-unpriced")

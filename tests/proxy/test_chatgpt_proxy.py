@@ -120,6 +120,12 @@ def test_bad_json_is_the_clients_mistake(http: httpx.Client) -> None:
     assert answer.status_code == 400
 
 
+def test_a_number_that_no_program_can_hold_is_the_clients_mistake(http: httpx.Client, key: str) -> None:
+    for path, member in (("/openai", "image"), ("/chatgpt", "temperature")):
+        body = f'{{"security_key":"{key}","model":"demo","prompt":"Hi","messages":[],"{member}":1e999}}'
+        assert http.post(path, content=body).status_code == 400
+
+
 def test_an_upstreams_refusal_comes_as_json(http: httpx.Client, key: str) -> None:
     asked = {"security_key": key, "model": "gpt-test+status=400", "messages": HELLO}
     answer = http.post("/openai", json=asked)

@@ -119,6 +119,13 @@ def test_tokens_are_trued_up_with_the_upstreams_own_count(limited: Limited) -> N
     assert all(1900 <= left <= 2000 for left in remaining)
 
 
+def test_more_tokens_than_a_number_can_hold_are_refused(limited: Limited) -> None:
+    owner = limited({"scope": "key", "tokens_per_minute": 3000})
+    refused = owner.http.post(CHAT, content=f'{{"model":"demo","messages":[],"max_tokens":{"1" * 5000}}}')
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "max_tokens")
+    assert chat(owner, max_tokens=10**400).status_code == 200
+
+
 def test_a_queue_starts_calls_evenly_and_in_order(limited: Limited, upstream: ScriptedUpstream) -> None:
     owner = limited(
         {

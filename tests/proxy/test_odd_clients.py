@@ -190,6 +190,8 @@ def test_no_body_takes_long_to_look_at(gateway: Gateway, body: bytes) -> None:
         '"messages":[{"role":"user","content":[5]}],"input":[{"content":5}],"prompt":[[5]]',
         '"messages":[null],"input":[null],"prompt":null',
         '"instructions":1e999,"input":"x","messages":[]',
+        '"include":5,"input":"x","messages":[]',
+        '"include":[1e999],"input":"x","messages":[]',
         '"messages":[],"input":[],"prompt":"","encoding_format":5',
         '"dimensions":1e9,"max_tokens":1e9,"input":"x","messages":[]',
         '"dimensions":-1,"max_tokens":-1,"input":"x","messages":[]',
@@ -203,6 +205,38 @@ def test_a_body_of_odd_types_is_refused_or_answered(
     body = f'{{"model":"{model}",{members}}}'
     response = alice.http.post(path, content=body)
     assert response.status_code in (200, 400), response.text
+
+
+TOO_LARGE = ["1e999", '{"a":[1e999]}', "1" * 5000]
+STORED = [("/v1/conversations", "metadata"), ("/v1/responses/input_tokens", "conversation")]
+RESPONSES = [("/v1/responses", name) for name in ("metadata", "conversation")]
+COMPACTED = [("/v1/responses/compact", name) for name in ("conversation", "tools", "include", "top_logprobs")]
+
+
+@pytest.mark.parametrize("value", TOO_LARGE, ids=["1e999", "inside", "digits"])
+@pytest.mark.parametrize(("path", "name"), [*STORED, *RESPONSES, *COMPACTED])
+def test_a_number_that_no_program_can_hold_is_told_by_its_member(
+    alice: Person, path: str, name: str, value: str
+) -> None:
+    response = alice.http.post(path, content=f'{{"model":"demo","input":"hi","{name}":{value}}}')
+    assert (response.status_code, response.json()["error"]["param"]) == (400, name)
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\ud83dx", r"\\\udbff\ud83d\ude00"])
+def test_half_of_a_surrogate_pair_is_told_as_that(alice: Person, half: str) -> None:
+    for closing in ('"}', '", "user": "x"}'):
+        response = alice.http.post(CHAT, content=f'{{"model":"demo","messages":[],"a":"{half}{closing}')
+        message = response.json()["error"]["message"]
+        assert response.status_code == 400
+        assert message.startswith("The body is not valid JSON: half of a surrogate pair (byte ")
+
+
+@pytest.mark.parametrize("whole", [r"\ud83d\ude00", r"\\ud800"])
+def test_what_is_no_half_of_a_pair_is_not_told_as_one(alice: Person, whole: str) -> None:
+    cut_off = f'{{"model":"demo","messages":[],"user":"{whole}"'
+    message = alice.http.post(CHAT, content=cut_off).json()["error"]["message"]
+    assert message == "The body is not valid JSON: Input data was truncated."
+    assert alice.http.post(CHAT, content=cut_off + "}").status_code == 200
 
 
 def patient(start_gateway: StartGateway, **seconds: float) -> Gateway:

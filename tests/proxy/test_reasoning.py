@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from proxy import gpt_oss
-from proxy.call import InvalidBody, parse_fields
+from proxy.call import Call, InvalidBody, parse_fields
+from proxy.chat_wires import with_effort
 from proxy.reasoning import EFFORTS, Asked, asked
 from tests.proxy.dialects.transcripts import chat, user
 
@@ -44,6 +45,19 @@ def test_it_refuses_an_effort_that_there_is_not(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidBody) as caught:
         ask(body)
     assert caught.value.param == next(iter(body))
+
+
+@pytest.mark.parametrize("name", ["reasoning", "metadata", "include_reasoning"])
+def test_it_names_the_member_with_a_number_that_no_program_can_hold(name: str) -> None:
+    with pytest.raises(InvalidBody, match=f"'{name}'"):
+        asked({name: msgspec.Raw(b'{"a":1e999}')}, effort_header="", show_header="", default_effort=None)
+
+
+@pytest.mark.parametrize("given", [b"5", b"[]", b'"low"'])
+def test_it_puts_no_effort_into_what_is_no_object(given: bytes) -> None:
+    call = Call("responses", "/responses", "any", False, {"reasoning": msgspec.Raw(given)}, 1)
+    with pytest.raises(InvalidBody, match="'reasoning' must be an object"):
+        with_effort(call, Asked("low", True))
 
 
 @pytest.mark.parametrize(
