@@ -25,10 +25,10 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 import msgspec
-from django.db import DataError, InterfaceError, OperationalError, connection, models, transaction
+from django.db import DataError, connection, models, transaction
 
 from accounts import changes
-from accounts.database import DatabaseUnavailable
+from accounts.database import AWAY, DatabaseUnavailable
 from accounts.tenancy import OPERATOR_SQL, operator_scope
 from proxy import idempotency
 from proxy.models import OpenCall, UsageRecord
@@ -229,7 +229,7 @@ def _available() -> Iterator[None]:
     """Raises DatabaseUnavailable for what its absence raises; the next write then connects anew."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except AWAY as error:
         connection.close()
         raise DatabaseUnavailable from error
 
