@@ -5,6 +5,7 @@ primary key. Settling inserts the record and removes the open call in one transa
 (a worker thought dead, a spool read twice) changes nothing, for the key decides. Endings:
   - the database takes the group         the awaiting calls go on
   - it is away while calls open          DatabaseUnavailable: the upstream never hears of them
+  - a call is cancelled while it opens   its row is withdrawn: no ticket would ever settle it
   - it is away while calls settle        the group goes to a file on disk (fsynced); `drain` brings it in
   - it refuses a row                     the others of its group are written; a settlement goes to that file
                                          alone, and is tried again with it
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 _COLLECT_SECONDS = 0.003
 _MAX_GROUP = 500
 _MAX_REFUSED = 50
+_MAX_WITHDRAWN = 10_000
 _TRANSACTION_STATES = "25"
 
 
@@ -60,22 +62,35 @@ class Ledger:
         # SQLite has one writer; on Postgres open calls need not queue behind a disk flush.
         shared = connection.vendor == "sqlite"
         self._opener = self._settler if shared else ThreadPoolExecutor(1, "ledger-open")
-        self._opens = _Group(write_opened, self._opener)
+        self._opens = _Group(self._open_or_withdraw, self._opener)
+        self._withdrawn: list[Row] = []  # of the opener's thread: those whose rows are yet to go
         self._settlements = _Group(self._settle_or_spool, self._settler)
 
     async def open(self, row: Row) -> None:
-        """Returns once the open call is in the database. Raises DatabaseUnavailable, InProgress."""
-        await asyncio.shield(self._opens.add(row))
+        """Returns once the open call is in the database. Raises DatabaseUnavailable, InProgress.
+
+        After a cancellation, or where a connection broke, it may be there or not: then it is withdrawn,
+        behind its own insertion.
+        """
+        try:
+            await asyncio.shield(self._opens.add(row))
+        except (asyncio.CancelledError, DatabaseUnavailable):
+            self._opens.add({**row, "withdrawn": True}).cancel()  # Nobody waits for that.
+            raise
 
     def settle(self, row: Row) -> asyncio.Future[None]:
         """Done once the record is in the database, or safe on disk; the write goes on if nobody waits."""
         return self._settlements.add(row)
 
     async def drain(self) -> int:
-        """Brings what was spooled into the database. Raises DatabaseUnavailable."""
+        """Brings what was spooled into the database, and takes out what could not be withdrawn; how many came
+        in. Raises DatabaseUnavailable."""
+        loop = asyncio.get_running_loop()
+        if self._withdrawn:
+            await loop.run_in_executor(self._opener, self._withdraw)
         if not self._spool.exists():
             return 0
-        return await asyncio.get_running_loop().run_in_executor(self._settler, drain, self._spool)
+        return await loop.run_in_executor(self._settler, drain, self._spool)
 
     async def close(self) -> None:
         """Writes what is pending, then lets the threads go."""
@@ -84,6 +99,23 @@ class Ledger:
         for executor in {self._opener, self._settler}:
             await asyncio.get_running_loop().run_in_executor(executor, _disconnect)
             executor.shutdown()
+
+    def _open_or_withdraw(self, rows: list[Row]) -> Container[str]:
+        """What was said last of a call holds: one that was withdrawn and queued again may be opened again."""
+        self._withdrawn += [row for row in rows if "withdrawn" in row]
+        self._withdraw()
+        last = {row["id"]: row for row in rows}
+        opened = [row for row in last.values() if "withdrawn" not in row]
+        return write_opened(opened) if opened else ()
+
+    def _withdraw(self) -> None:
+        due, self._withdrawn = self._withdrawn, []
+        for start in range(0, len(due), _MAX_GROUP):
+            try:
+                withdraw(due[start : start + _MAX_GROUP])
+            except DatabaseUnavailable:
+                self._withdrawn = due[start:][-_MAX_WITHDRAWN:]
+                raise
 
     def _settle_or_spool(self, rows: list[Row]) -> Container[str]:
         try:
@@ -189,6 +221,15 @@ def _insert_opened(rows: list[Row]) -> None:
         _execute(rows, f"SET LOCAL synchronous_commit = off; {OPERATOR_SQL} WITH {given} {insert}")
     else:
         _execute(rows, _INSERT_OPEN.sqlite())
+
+
+def withdraw(rows: list[Row]) -> None:
+    """Removes the rows of calls that were not made, and frees their idempotency keys. Another process may
+    have opened one of them since, and that row is its. Raises DatabaseUnavailable."""
+    workers = {row["worker_id"] for row in rows}
+    with _available(), operator_scope():
+        OpenCall.objects.filter(id__in=[row["id"] for row in rows], worker_id__in=workers).delete()
+        idempotency.give_up([row["id"] for row in _keyed(rows)])
 
 
 def write_settled(rows: list[Row]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -11,16 +12,18 @@ import pytest
 from django.db import connection
 
 from accounts import database
+from accounts.database import DatabaseUnavailable
 from accounts.ids import uuid7
 from accounts.tenancy import operator_scope
 from proxy import ledger
+from proxy.admission import KEPT
 from proxy.ledger import Ledger, Row
-from proxy.models import UsageRecord
+from proxy.models import IdempotencyKey, OpenCall, UsageRecord
 from tests.recording import record
 
 pytestmark = pytest.mark.usefixtures("database_threads")
 
-TENANT = uuid7()
+TENANT, WORKER = uuid7(), uuid7()
 DAMAGED = "damaged"
 
 
@@ -127,3 +130,113 @@ def _damage() -> None:
 def _mend() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DROP FUNCTION damaged() CASCADE")
+
+
+def opened(**columns: object) -> Row:
+    """A call that is about to be made."""
+    made = {name: value for name, value in good().items() if name in KEPT}
+    return {**made, "worker_id": WORKER.hex, "input_tokens_estimate": 1, **columns}
+
+
+async def left_open() -> dict[UUID, UUID]:
+    """The worker of each open call."""
+    return await database.run(_left_open)
+
+
+def _left_open() -> dict[UUID, UUID]:
+    with operator_scope():
+        return dict(OpenCall.objects.values_list("id", "worker_id"))
+
+
+async def keys_taken() -> int:
+    return await database.run(_keys_taken)
+
+
+def _keys_taken() -> int:
+    with operator_scope():
+        return IdempotencyKey.objects.count()
+
+
+async def given_up_while_it_is_written(books: Ledger, row: Row) -> None:
+    """Opens the call, and is cancelled when its row is on the way to the database."""
+    free = threading.Event()
+    books._opener.submit(free.wait, 20)
+    opening = asyncio.create_task(books.open(row))
+    async with asyncio.timeout(20):
+        while opening.done() or books._opens._task is None or books._opens._waiting:
+            await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert opening.cancelled()
+    free.set()
+    await books._opens.idle()
+
+
+async def test_a_call_cancelled_before_its_row_is_written_is_not_open(books: Ledger) -> None:
+    opening = asyncio.create_task(books.open(opened()))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    await books._opens.idle()
+    assert await left_open() == {}
+
+
+async def test_a_call_cancelled_while_its_row_is_written_is_not_open(books: Ledger) -> None:
+    await given_up_while_it_is_written(books, opened())
+    assert await left_open() == {}
+
+
+async def test_a_call_cancelled_while_its_row_is_written_has_no_key(books: Ledger) -> None:
+    key = {"digest": "d" * 64, "body_digest": "b" * 64}
+    await given_up_while_it_is_written(books, opened(idempotency=key))
+    assert (await left_open(), await keys_taken()) == ({}, 0)
+    other = opened(idempotency=key)
+    await books.open(other)
+    assert await left_open() == {UUID(other["id"]): WORKER}
+
+
+async def test_a_call_that_is_opened_again_is_open(books: Ledger) -> None:
+    row = opened()
+    opening = asyncio.create_task(books.open(row))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    await books.open(row)
+    assert await left_open() == {UUID(row["id"]): WORKER}
+
+
+async def test_a_call_that_another_process_makes_by_now_is_that_ones(books: Ledger) -> None:
+    row, other = opened(), uuid7()
+    await books.open({**row, "worker_id": other.hex})
+    await given_up_while_it_is_written(books, row)
+    assert await left_open() == {UUID(row["id"]): other}
+
+
+@pytest.mark.postgres
+async def test_a_row_that_went_in_as_the_connection_broke_is_withdrawn(books: Ledger) -> None:
+    row = opened()
+    await books.open(row)
+    books._opener.submit(_refuse_writes)
+    with pytest.raises(DatabaseUnavailable):
+        await books.open(row)
+    await books._opens.idle()
+    assert await left_open() == {}
+
+
+@pytest.mark.postgres
+async def test_what_cannot_be_withdrawn_yet_goes_with_a_heartbeat(books: Ledger) -> None:
+    row = opened()
+    await books.open(row)
+    books._opener.submit(_refuse_writes)
+    books._withdrawn = [row]
+    with pytest.raises(DatabaseUnavailable):
+        await books.drain()
+    assert await left_open() == {UUID(row["id"]): WORKER}
+    await books.drain()
+    assert await left_open() == {}
+
+
+def _refuse_writes() -> None:
+    """Until this thread's connection is another one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
