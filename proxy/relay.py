@@ -8,11 +8,13 @@ last piece of its answer (`[DONE]`, `response.completed`, the JSON body, the err
   - the client left                                      cancelled: the upstream is let go at once
   - it was told to stop (`Running`)                      cancelled
   - this process is told to stop                         truncated, told to the client
+  - what was said cannot be kept                         failed, whatever the upstream's answer was
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -113,16 +115,14 @@ class Relay:
         )
         with ExitStack() as connections, self.running.kept(ticket, watch):
             try:
-                last = await self._exchange(turn, ticket, plan, watch, connections)
-            except asyncio.CancelledError:
-                last = endings.shut_down(ticket, reply)
-            except Exception as error:
-                last = endings.fail(error, ticket, reply)
-            finally:
                 try:
-                    last = await turn.keep(last, ticket, reply)
-                finally:
-                    await ticket.settle(last, reply.status)
+                    exchange = self._exchange(turn, ticket, plan, watch, connections)
+                    last = await _last_of(exchange, ticket, reply)
+                except asyncio.CancelledError:
+                    last = endings.shut_down(ticket, reply)
+                last = await _last_of(turn.keep(last, ticket, reply), ticket, reply)
+            finally:
+                await ticket.settle(last, reply.status)
         await turn.end(ticket)
         endings.log(ticket, heard.said(ticket.call, last) if heard else None)
         self.live.end(ticket)
@@ -213,3 +213,12 @@ class Relay:
                 raise
             finally:
                 self.routing.leaked(target, ticket.ending.control_tokens)
+
+
+async def _last_of(step: Coroutine[None, None, Last], ticket: Ticket, reply: Reply) -> Last:
+    """What the client gets last after a step of its call: what that returns, or what is told of what it
+    raises."""
+    try:
+        return await step
+    except Exception as error:
+        return endings.fail(error, ticket, reply)

@@ -28,7 +28,6 @@ from proxy.passage import ResponsePassage
 from proxy.responses import shape
 from proxy.turns import Turn
 from threads import history, responses
-from threads.errors import NotFound
 from threads.history import CONTINUABLE
 from threads.item_ids import uuid_of
 from threads.responses import Begun, Finished
@@ -108,13 +107,10 @@ class ResponseTurn(Turn):
         reply.log = partial(self._log.append, ticket.id)
 
     async def keep(self, last: Last, ticket: Ticket, reply: Reply) -> Last:
+        """Raises DatabaseUnavailable, NotFound."""
         ended = self._ended(last, ticket)
-        if ended is None:
-            return last
-        try:
+        if ended is not None:
             await asyncio.shield(self._keep(ended, ticket))
-        except (database.DatabaseUnavailable, NotFound) as error:
-            return endings.fail(error, ticket, reply)
         return last
 
     async def end(self, ticket: Ticket) -> None:

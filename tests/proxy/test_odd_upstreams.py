@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -418,6 +419,20 @@ def test_http_that_makes_no_sense_is_502(
     assert code_of(response) != "internal_error"
     assert record_of(gateway, response)["status"] in ("failed", "truncated")
     assert "169.254" not in gateway.log()
+
+
+def test_an_answer_that_cannot_be_kept_is_not_on_record_as_one(
+    gateway: Gateway, alice: Person, odd: OddUpstream
+) -> None:
+    odd.json('{"id":"a","object":"chat.completion","model":"m","choices":[{"index":0}]}')
+    headers = {"idempotency-key": f"odd {uuid4()}", "x-gptoss-thread-id": "new"}
+    document = {"model": "odd", "messages": MESSAGES}
+    response = alice.http.post(CHAT, json=document, headers=headers)
+    assert (response.status_code, code_of(response)) == (500, "internal_error")
+    record = record_of(gateway, response)
+    assert (record["status"], record["status_code"]) == ("failed", 500)
+    statement = "SELECT digest FROM proxy_idempotencykey WHERE call_id = %s"
+    assert gateway.query(statement, record["id"]) == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"5\r\n{"])
