@@ -113,11 +113,10 @@ class Relay:
             stays=turn.goes_on,
             total_seconds=plan.targets[0].timeouts.total,
         )
-        with ExitStack() as connections, self.running.kept(ticket, watch):
+        with self.running.kept(ticket, watch):
             try:
                 try:
-                    exchange = self._exchange(turn, ticket, plan, watch, connections)
-                    last = await _last_of(exchange, ticket, reply)
+                    last = await _last_of(self._exchange(turn, ticket, plan, watch), ticket, reply)
                 except asyncio.CancelledError:
                     last = endings.shut_down(ticket, reply)
                 last = await _last_of(turn.keep(last, ticket, reply), ticket, reply)
@@ -188,31 +187,31 @@ class Relay:
         except InvalidCredential:
             raise NoCredential from None
 
-    async def _exchange(
-        self, turn: Turn, ticket: Ticket, plan: Plan, watch: Watch, connections: ExitStack
-    ) -> Last:
-        """Everything between admission and settlement; returns what is sent after it."""
-        async with watch:
-            connection = await connect(
-                ticket,
-                plan,
-                routing=self.routing,
-                findings=self.findings,
-                upstreams=self.upstreams,
-                connections=connections,
-            )
-            target = connection.target
-            watch.expect_pieces(target.timeouts.first_byte)
-            try:
-                if ticket.call.stream:
-                    await turn.open(ticket, watch.reply)
-                    return await answers.stream(ticket, connection, watch, self.counter)
-                return await answers.whole(ticket, connection, watch, self.counter)
-            except UpstreamReported as reported:
-                reported.tidy(target.model, ticket.call.model, target.private)
-                raise
-            finally:
-                self.routing.leaked(target, ticket.ending.control_tokens)
+    async def _exchange(self, turn: Turn, ticket: Ticket, plan: Plan, watch: Watch) -> Last:
+        """Everything between admission and settlement; returns what is sent after it. The upstream is let go
+        with it: what comes after waits for the database."""
+        with ExitStack() as connections:
+            async with watch:
+                connection = await connect(
+                    ticket,
+                    plan,
+                    routing=self.routing,
+                    findings=self.findings,
+                    upstreams=self.upstreams,
+                    connections=connections,
+                )
+                target = connection.target
+                watch.expect_pieces(target.timeouts.first_byte)
+                try:
+                    if ticket.call.stream:
+                        await turn.open(ticket, watch.reply)
+                        return await answers.stream(ticket, connection, watch, self.counter)
+                    return await answers.whole(ticket, connection, watch, self.counter)
+                except UpstreamReported as reported:
+                    reported.tidy(target.model, ticket.call.model, target.private)
+                    raise
+                finally:
+                    self.routing.leaked(target, ticket.ending.control_tokens)
 
 
 async def _last_of(step: Coroutine[None, None, Last], ticket: Ticket, reply: Reply) -> Last:
