@@ -13,10 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, InternalError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 THREADS = 8
+# What its absence raises. InternalError too: so psycopg (3.3, 2026-11) tells PostgreSQL's 25006,
+# read_only_sql_transaction. The server became a standby, and only another connection leads to the primary.
+AWAY = (OperationalError, InterfaceError, InternalError)
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -50,7 +53,7 @@ class _Pool:
             self._reconnect()
         try:
             return function(*args)
-        except (OperationalError, InterfaceError) as error:
+        except AWAY as error:
             self._failed_at = time.monotonic()
             raise DatabaseUnavailable from error
 
@@ -78,7 +81,7 @@ def _opened_pool() -> _Pool:
 async def run(function: Callable[[*Arguments], T], *args: *Arguments) -> T:
     """What `function(*args)` returns, called on a database thread where it may use the ORM.
 
-    Raises DatabaseUnavailable in place of OperationalError and InterfaceError. A caller that is
+    Raises DatabaseUnavailable in place of what is AWAY. A caller that is
     cancelled stops waiting; the job itself runs to its end.
     """
     return await _opened_pool().run(function, *args)

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from accounts import database
@@ -66,9 +66,14 @@ class Readiness:
 
 
 def is_migrated(was: bool) -> bool:
-    """Whether the database, which has to answer, has every migration. What was applied stays applied."""
+    """Whether the database, which has to answer, has every migration. What was applied stays applied.
+
+    Raises OperationalError for one that takes no writes, such as a standby's: every call is written down.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+        cursor.execute("SHOW transaction_read_only" if connection.vendor == "postgresql" else "SELECT 1")
+        if cursor.fetchone() == ("on",):
+            raise OperationalError("The database takes no writes.")
     if was:
         return True
     executor = MigrationExecutor(connection)

@@ -214,7 +214,8 @@ async def admit(
 ) -> Ticket:
     """Reserves what the limits demand, then opens the call in the ledger: before any upstream hears of it.
 
-    Raises RateLimited, ClientLeft, InProgress, DatabaseUnavailable.
+    Raises RateLimited, ClientLeft, InProgress, DatabaseUnavailable. Then, and where it is cancelled, the call
+    is not open.
     """
     reservation = await limits.reserve(call, caller, price, request, reply)
     if reservation is not None:

@@ -49,7 +49,8 @@ async def connect(
     upstreams: Upstreams,
     connections: ExitStack,
 ) -> Connection:
-    """The first target that takes the call; `connections` closes what was opened.
+    """The first target that takes the call; `connections` closes what was opened. What is given up is closed
+    at once.
 
     Raises the last target's failure when none does: Unreachable, Silent, UpstreamReported, NotOffered.
     """
@@ -105,8 +106,10 @@ async def _ask(
             if begins or not wire.supposes:
                 return Connection(target, wire, begun)
             tried.ways.add(wire.supposes)
+            exchange.close()
             continue
         refusal = await _refusal(exchange, target, ticket.call)
+        exchange.close()  # Others may take long over the call, and one that is full has room again.
         refusal.of_caller = ticket.call.account is not None and refusal.status in (401, 403)
         if not findings.learn(wire, target, refusal, tried):
             findings.take_back(target, tried)

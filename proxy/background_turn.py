@@ -103,8 +103,8 @@ class BackgroundTurn(ResponseTurn):
             return NOBODY
         return await super().keep(last, ticket, reply)
 
-    def _ended(self, last: Last, ticket: Ticket) -> Ended | None:
-        return Ended.told(last, ticket)
+    async def _ended(self, last: Last, ticket: Ticket) -> Ended | None:
+        return await Ended.told(last, ticket)
 
     async def _put_back(self, ticket: Ticket) -> bool:
         """Whether it is queued again, its call withdrawn."""
@@ -120,7 +120,7 @@ async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> T
     if not calls.boolean(call.asked, "background"):
         return await response_turn.take(call, caller, request, log)
     before = await look_back(call, caller, Local())
-    stateless = with_history(call, before, caller.tenant_id)
+    stateless = await with_history(call, before, caller.tenant_id)
     return QueuedTurn(stateless, caller, before, log=log, local=Local())
 
 
@@ -132,7 +132,7 @@ async def take_queued(
     streamed = {**call.fields, "stream": msgspec.Raw(b"true")}
     call = prompted(replace(call, fields=streamed, stream=True, kept=True), caller, datetime.now(UTC))
     before = await look_back(call, caller, Local())
-    return BackgroundTurn(with_history(call, before, caller.tenant_id), caller, before, log, response)
+    return BackgroundTurn(await with_history(call, before, caller.tenant_id), caller, before, log, response)
 
 
 def put_back(response: StoredResponse, worker_id: UUID, not_before: datetime | None) -> bool:

@@ -7,8 +7,9 @@ last one. What an upstream gets is everything that was said, and nothing to look
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 from uuid import UUID
 
 import msgspec
@@ -29,6 +30,8 @@ from threads.history import NOTHING, NewItem, Past, StoredItem
 from threads.item_ids import new_id, uuid_of
 
 Item = dict[str, Any]
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 _EFFORT, _SHOW = b"x-reasoning-effort", b"x-show-reasoning"
 # An upstream never hears of them; what else it does not get, its dialect leaves out.
@@ -48,23 +51,29 @@ class PreviousResponseNotFound(Exception):
 
 class Local:
     """What a connection remembers of its last Response that is stored nowhere: nothing, where it has but one
-    (proxy/memory.py)."""
+    (proxy/memory.py). `size` is how many bytes it remembers."""
 
-    def said(self, response_id: str) -> tuple[Item, ...] | None:
+    @property
+    def size(self) -> int:
+        return 0
+
+    async def said(self, response_id: str) -> tuple[Item, ...] | None:
         """All that was said up to that Response; None when it is not the last one here."""
         return None
 
-    def remember(self, response_id: str, said: tuple[Item, ...]) -> None:
-        """That Response is the last one here."""
+    async def remember(self, response_id: str, said: tuple[Item, ...], size: int) -> None:
+        """That Response is the last one here; `size` is about how many bytes of JSON its items are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What a Response goes on from: where that is stored, what was said, and what its caller sends now."""
+    """What a Response goes on from: where that is stored, what was said, and what its caller sends now; and
+    about how many bytes of JSON all that is."""
 
     past: Past
     said: tuple[Item, ...]
     given: tuple[Item, ...]
+    size: int = 0
 
     @property
     def unstored(self) -> tuple[Item, ...]:
@@ -77,25 +86,44 @@ async def look_back(call: Call, caller: Caller, local: Local) -> Before:
 
     Raises InvalidBody, PreviousResponseNotFound, NotContinuable, NotFound, PastTooLarge, DatabaseUnavailable.
     """
-    given = await _given(call, caller)
+    given, size = await _given(call, caller)
     previous = calls.string(call.fields, "previous_response_id")
-    if previous and (said := local.said(previous)) is not None:
-        before = Before(NOTHING, said, given)
+    if previous and (said := await local.said(previous)) is not None:
+        before = Before(NOTHING, said, given, size + local.size)
     else:
         past = await _past(previous, _conversation(call.fields), caller)
-        before = Before(past, tuple(_item(stored) for stored in past.items), given)
-    if (call_id := items.unanswered([*before.said, *given])) is not None:
+        size += _size(past.items)
+        before = Before(past, await off_the_loop(size, _items, past.items), given, size)
+    call_id = await off_the_loop(before.size, items.unanswered, [*before.said, *given])
+    if call_id is not None:
         raise InvalidBody(f"No tool call found for function call output with call_id {call_id}.", "input")
     return before
 
 
-def with_history(call: Call, before: Before, tenant_id: UUID) -> Call:
-    """The call with all that was said in its input, and nothing left to look up."""
+async def off_the_loop(size: int, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+    """What the function returns: from a thread, where so many bytes would hold up every other call."""
+    if size < LARGE_BYTES:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
+
+
+def encoded(said: Iterable[Item]) -> bytes:
+    """A JSON array, made item by item: between two of them the loop has its turn."""
+    return b"[%b]" % b",".join([msgspec.json.encode(item) for item in said])
+
+
+async def with_history(call: Call, before: Before, tenant_id: UUID) -> Call:
+    """The call with all that was said in its input, and nothing left to look up. Raises InvalidBody."""
+    return await off_the_loop(before.size, _with_history, call, before, tenant_id)
+
+
+def _with_history(call: Call, before: Before, tenant_id: UUID) -> Call:
     fields = {name: member for name, member in call.fields.items() if name not in _OURS}
     whole = (*before.said, *before.given)
-    sent = [_sent(item, tenant_id) for item in whole if _says_something(item)]
-    fields["input"] = msgspec.Raw(msgspec.json.encode(sent))
-    estimate = estimate_input(msgspec.json.encode(fields))
+    sent = encoded(_sent(item, tenant_id) for item in whole if _says_something(item))
+    around = msgspec.json.encode({**fields, "input": msgspec.Raw(b"")})
+    estimate = estimate_input(around, sent)
+    fields["input"] = msgspec.Raw(sent)
     return replace(call, fields=fields, input_tokens_estimate=estimate, elsewhere=_elsewhere(before))
 
 
@@ -106,22 +134,30 @@ def _elsewhere(before: Before) -> Elsewhere | None:
     return Elsewhere(before.past.upstreams, before.past.end, fresh)
 
 
-async def _given(call: Call, caller: Caller) -> tuple[Item, ...]:
-    """What the caller sends now; in place of references what they refer to."""
+async def _given(call: Call, caller: Caller) -> tuple[tuple[Item, ...], int]:
+    """What the caller sends now, and how many bytes that is; in place of references what they refer to."""
     raw = call.fields.get("input")
     if raw is None or bytes(raw) == b"null":
-        return ()
-    inline = len(raw) < LARGE_BYTES
-    given = items.input_items(raw) if inline else await asyncio.to_thread(items.input_items, raw)
+        return (), 0
+    given = await off_the_loop(len(raw), items.input_items, raw)
     wanted = [item["id"] for item in given if item["type"] == "item_reference"]
     if not wanted:
-        return tuple(given)
+        return tuple(given), len(raw)
     keys = {known_id(id_, "item") for id_ in wanted}
     stored = (await database.run(history.items_by_id, caller.tenant_id, keys)).values()
-    found = {each.id: _item(each) for each in stored}
+    size = len(raw) + _size(stored)
+    found = {item["id"]: item for item in await off_the_loop(size, _items, stored)}
     if not found.keys() >= set(wanted):
         raise NotFound("item")
-    return tuple(found[item["id"]] if item["type"] == "item_reference" else item for item in given)
+    return tuple(found[item["id"]] if item["type"] == "item_reference" else item for item in given), size
+
+
+def _size(stored: Iterable[StoredItem]) -> int:
+    return sum(len(each.data) for each in stored)
+
+
+def _items(stored: Iterable[StoredItem]) -> tuple[Item, ...]:
+    return tuple(map(_item, stored))
 
 
 def _item(stored: StoredItem) -> Item:

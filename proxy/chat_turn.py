@@ -19,7 +19,7 @@ from accounts import database
 from accounts.ids import created_at, uuid7
 from accounts.keys import Caller
 from proxy import call as calls
-from proxy import elsewhere, endings
+from proxy import elsewhere
 from proxy.admission import Status, Ticket
 from proxy.before import end_user, known_id, new_item, with_wishes
 from proxy.call import Call, Fields, InvalidBody
@@ -27,13 +27,11 @@ from proxy.elsewhere import Elsewhere, There
 from proxy.event_log import EventLog
 from proxy.fold import Fold
 from proxy.http import Header, Last, Reply, Request
-from proxy.passage import Garbled
 from proxy.responses.items import items_of, messages_of
 from proxy.turns import Turn
 from proxy.usage import estimate_input
 from threads import completions, conversations, history
 from threads.completions import Completed
-from threads.errors import NotFound
 from threads.history import Past
 from threads.item_ids import CONVERSATION
 
@@ -153,13 +151,10 @@ class ChatTurn(Turn):
         self._fold.feed(events)
 
     async def keep(self, last: Last, ticket: Ticket, reply: Reply) -> Last:
-        if ticket.ending.status is not Status.COMPLETED:
-            return last
-        try:
+        """Raises DatabaseUnavailable, NotFound, Garbled."""
+        if ticket.ending.status is Status.COMPLETED:
             completion = last.body if reply.status is None else self._fold.answer()
             await asyncio.shield(database.run(self._store, ticket.id, completion, ticket.ending.elsewhere))
-        except (database.DatabaseUnavailable, NotFound, Garbled) as error:
-            return endings.fail(error, ticket, reply)
         return last
 
     def _store(self, call_id: UUID, completion: bytes, there: tuple[UUID, There] | None) -> None:

@@ -30,7 +30,7 @@ async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> T
             calls.member(call.fields, name)
     before = await look_back(call, caller, Local())
     asking = replace(before, given=tuple(compaction.asking(list(before.given))))
-    stateless = with_history(call, asking, caller.tenant_id)
+    stateless = await with_history(call, asking, caller.tenant_id)
     fields = {name: member for name, member in stateless.fields.items() if name in _PASSED_ON}
     return CompactTurn(replace(stateless, fields=fields), caller, before)
 

@@ -398,5 +398,10 @@ class Watch:
         silent_since = self.reply.sent_at or self._request.started
         if now - silent_since < KEEP_ALIVE_SECONDS:
             return silent_since + KEEP_ALIVE_SECONDS
-        self._keeping = self._loop.create_task(self.reply.keep_alive())
+        self._keeping = self._loop.create_task(self._keep_alive())
         return now + KEEP_ALIVE_SECONDS
+
+    async def _keep_alive(self) -> None:
+        """Nothing, where the call ended before this began: the head of an error may be next."""
+        if not self._over:
+            await self.reply.keep_alive()

@@ -218,6 +218,11 @@ def finish(settled: list[Row]) -> None:
             key.update(state=kept["state"], sealed_answer=sealed)
 
 
+def give_up(ids: list[str]) -> None:
+    """Frees the keys of calls that were not made, within the transaction that withdraws them."""
+    IdempotencyKey.objects.filter(call_id__in=ids, state=State.RUNNING).delete()
+
+
 def forget_expired() -> None:
     """Removes the keys whose time is over."""
     with operator_scope():

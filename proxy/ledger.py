@@ -5,7 +5,10 @@ primary key. Settling inserts the record and removes the open call in one transa
 (a worker thought dead, a spool read twice) changes nothing, for the key decides. Endings:
   - the database takes the group         the awaiting calls go on
   - it is away while calls open          DatabaseUnavailable: the upstream never hears of them
+  - a call is cancelled while it opens   its row is withdrawn: no ticket would ever settle it
   - it is away while calls settle        the group goes to a file on disk (fsynced); `drain` brings it in
+  - it refuses a row                     the others of its group are written; a settlement goes to that file
+                                         alone, and is tried again with it
   - the process dies                     the reaper (proxy/tasks.py) settles what its heartbeat left open
 A call's idempotency key comes and goes with these rows, in the same transactions.
 """
@@ -21,24 +24,28 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from uuid import UUID
 
 import msgspec
-from django.db import DataError, InterfaceError, OperationalError, connection, models, transaction
+from django.db import DatabaseError, InternalError, connection, models, transaction
 
 from accounts import changes
-from accounts.database import DatabaseUnavailable
+from accounts.database import AWAY, DatabaseUnavailable
 from accounts.tenancy import OPERATOR_SQL, operator_scope
 from proxy import idempotency
 from proxy.models import OpenCall, UsageRecord
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 _COLLECT_SECONDS = 0.003
 _MAX_GROUP = 500
+_MAX_REFUSED = 50
+_MAX_WITHDRAWN = 10_000
+_TRANSACTION_STATES = "25"
 
 
 def timestamp(moment: datetime) -> str:
@@ -55,22 +62,35 @@ class Ledger:
         # SQLite has one writer; on Postgres open calls need not queue behind a disk flush.
         shared = connection.vendor == "sqlite"
         self._opener = self._settler if shared else ThreadPoolExecutor(1, "ledger-open")
-        self._opens = _Group(write_opened, self._opener)
+        self._opens = _Group(self._open_or_withdraw, self._opener)
+        self._withdrawn: list[Row] = []  # of the opener's thread: those whose rows are yet to go
         self._settlements = _Group(self._settle_or_spool, self._settler)
 
     async def open(self, row: Row) -> None:
-        """Returns once the open call is in the database. Raises DatabaseUnavailable, InProgress."""
-        await asyncio.shield(self._opens.add(row))
+        """Returns once the open call is in the database. Raises DatabaseUnavailable, InProgress.
+
+        After a cancellation, or where a connection broke, it may be there or not: then it is withdrawn,
+        behind its own insertion.
+        """
+        try:
+            await asyncio.shield(self._opens.add(row))
+        except (asyncio.CancelledError, DatabaseUnavailable):
+            self._opens.add({**row, "withdrawn": True}).cancel()  # Nobody waits for that.
+            raise
 
     def settle(self, row: Row) -> asyncio.Future[None]:
         """Done once the record is in the database, or safe on disk; the write goes on if nobody waits."""
         return self._settlements.add(row)
 
     async def drain(self) -> int:
-        """Brings what was spooled into the database. Raises DatabaseUnavailable."""
+        """Brings what was spooled into the database, and takes out what could not be withdrawn; how many came
+        in. Raises DatabaseUnavailable."""
+        loop = asyncio.get_running_loop()
+        if self._withdrawn:
+            await loop.run_in_executor(self._opener, self._withdraw)
         if not self._spool.exists():
             return 0
-        return await asyncio.get_running_loop().run_in_executor(self._settler, drain, self._spool)
+        return await loop.run_in_executor(self._settler, drain, self._spool)
 
     async def close(self) -> None:
         """Writes what is pending, then lets the threads go."""
@@ -80,11 +100,35 @@ class Ledger:
             await asyncio.get_running_loop().run_in_executor(executor, _disconnect)
             executor.shutdown()
 
+    def _open_or_withdraw(self, rows: list[Row]) -> Container[str]:
+        """What was said last of a call holds: one that was withdrawn and queued again may be opened again."""
+        self._withdrawn += [row for row in rows if "withdrawn" in row]
+        self._withdraw()
+        last = {row["id"]: row for row in rows}
+        opened = [row for row in last.values() if "withdrawn" not in row]
+        return write_opened(opened) if opened else ()
+
+    def _withdraw(self) -> None:
+        due, self._withdrawn = self._withdrawn, []
+        for start in range(0, len(due), _MAX_GROUP):
+            try:
+                withdraw(due[start : start + _MAX_GROUP])
+            except DatabaseUnavailable:
+                self._withdrawn = due[start:][-_MAX_WITHDRAWN:]
+                raise
+
     def _settle_or_spool(self, rows: list[Row]) -> Container[str]:
         try:
             write_settled(rows)
         except DatabaseUnavailable:
             logger.error("The database is away: %d usage records go to the spool.", len(rows))
+            _append(self._spool, rows)
+        except DatabaseError as error:
+            if len(rows) > 1:  # which are tried in smaller groups
+                raise
+            logger.error(
+                "The database refused a usage record (%s): it goes to the spool.", type(error).__name__
+            )
             _append(self._spool, rows)
         return ()
 
@@ -130,10 +174,10 @@ class _Group:
         except Exception as caught:  # The edge: whatever it was, the calls that wait must hear of it.
             logger.error("A group of %d rows was not written: %s.", len(group), type(caught).__name__)
             error = caught
-        if isinstance(error, DataError) and len(group) > 1:
+        if isinstance(error, DatabaseError) and len(group) > 1:
             # One row that the database will not take must not cost the others theirs.
-            for one in group:
-                await self._write_group([one])
+            for half in _halves(group):
+                await self._write_group(half)
             return
         for row, future in group:
             if future.done():
@@ -144,6 +188,10 @@ class _Group:
                 future.set_exception(idempotency.InProgress())
             else:
                 future.set_result(None)
+
+
+def _halves(group: list[T]) -> tuple[list[T], list[T]]:
+    return group[: len(group) // 2], group[len(group) // 2 :]
 
 
 def _disconnect() -> None:
@@ -173,6 +221,15 @@ def _insert_opened(rows: list[Row]) -> None:
         _execute(rows, f"SET LOCAL synchronous_commit = off; {OPERATOR_SQL} WITH {given} {insert}")
     else:
         _execute(rows, _INSERT_OPEN.sqlite())
+
+
+def withdraw(rows: list[Row]) -> None:
+    """Removes the rows of calls that were not made, and frees their idempotency keys. Another process may
+    have opened one of them since, and that row is its. Raises DatabaseUnavailable."""
+    workers = {row["worker_id"] for row in rows}
+    with _available(), operator_scope():
+        OpenCall.objects.filter(id__in=[row["id"] for row in rows], worker_id__in=workers).delete()
+        idempotency.give_up([row["id"] for row in _keyed(rows)])
 
 
 def write_settled(rows: list[Row]) -> None:
@@ -226,11 +283,18 @@ def _execute(rows: list[Row], *statements: str) -> None:
 
 @contextmanager
 def _available() -> Iterator[None]:
-    """Raises DatabaseUnavailable for what its absence raises; the next write then connects anew."""
+    """Raises DatabaseUnavailable for what its absence raises; the next write then connects anew.
+
+    An InternalError is a row's own (a damaged page, a broken index), but for the states of a transaction
+    (class 25 of PostgreSQL's error codes): those are the connection's, as that of a standby is.
+    """
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except AWAY as error:
         connection.close()
+        state = getattr(error.__cause__, "sqlstate", None) or _TRANSACTION_STATES
+        if isinstance(error, InternalError) and not state.startswith(_TRANSACTION_STATES):
+            raise
         raise DatabaseUnavailable from error
 
 
@@ -315,10 +379,11 @@ def _locked(spool: Path) -> Iterator[BinaryIO]:
 
 
 def drain(spool: Path) -> int:
-    """Settles what the file holds and removes it; the rows that were in it. Raises DatabaseUnavailable.
+    """Settles what the file holds and removes it; how many rows came in. Raises DatabaseUnavailable.
 
     Of processes that find it together one brings it in. A line that was cut short was never acknowledged to
-    anyone: it is left to the reaper.
+    anyone: it is left to the reaper. Rows that the database refuses stay in the file, behind all others: what
+    it lacks, such as a partition, may be there at another time.
     """
     try:
         file = spool.open("rb")
@@ -329,10 +394,38 @@ def drain(spool: Path) -> int:
         if not os.fstat(file.fileno()).st_nlink:
             return 0
         rows = list(_rows(file.read()))
+        left: list[Row] = []
         for start in range(0, len(rows), _MAX_GROUP):
-            write_late(rows[start : start + _MAX_GROUP])
-        spool.unlink()
-    return len(rows)
+            if len(left) < _MAX_REFUSED:
+                left += _refused(rows[start : start + _MAX_GROUP])
+            else:  # It refuses whatever it is given, and would be kept busy with that.
+                left = rows[start:] + left
+                break
+        _leave(spool, left)
+    return len(rows) - len(left)
+
+
+def _refused(rows: list[Row]) -> list[Row]:
+    """Settles the rows; those of them that the database will not take. Raises DatabaseUnavailable."""
+    try:
+        write_late(rows)
+    except DatabaseError as error:
+        if len(rows) > 1:
+            return [row for half in _halves(rows) for row in _refused(half)]
+        logger.error("A usage record stays in the spool: the database refused it (%s).", type(error).__name__)
+        return rows
+    return []
+
+
+def _leave(spool: Path, left: list[Row]) -> None:
+    """Removes the file that was read, or has another with what is left of it take its place."""
+    if not left:
+        return spool.unlink()
+    other = spool.with_suffix(".left")
+    other.unlink(missing_ok=True)
+    _append(other, left)
+    other.replace(spool)
+    return None
 
 
 def _rows(spooled: bytes) -> Iterator[Row]:

@@ -8,11 +8,13 @@ last piece of its answer (`[DONE]`, `response.completed`, the JSON body, the err
   - the client left                                      cancelled: the upstream is let go at once
   - it was told to stop (`Running`)                      cancelled
   - this process is told to stop                         truncated, told to the client
+  - what was said cannot be kept                         failed, whatever the upstream's answer was
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -111,18 +113,15 @@ class Relay:
             stays=turn.goes_on,
             total_seconds=plan.targets[0].timeouts.total,
         )
-        with ExitStack() as connections, self.running.kept(ticket, watch):
+        with self.running.kept(ticket, watch):
             try:
-                last = await self._exchange(turn, ticket, plan, watch, connections)
-            except asyncio.CancelledError:
-                last = endings.shut_down(ticket, reply)
-            except Exception as error:
-                last = endings.fail(error, ticket, reply)
-            finally:
                 try:
-                    last = await turn.keep(last, ticket, reply)
-                finally:
-                    await ticket.settle(last, reply.status)
+                    last = await _last_of(self._exchange(turn, ticket, plan, watch), ticket, reply)
+                except asyncio.CancelledError:
+                    last = endings.shut_down(ticket, reply)
+                last = await _last_of(turn.keep(last, ticket, reply), ticket, reply)
+            finally:
+                await ticket.settle(last, reply.status)
         await turn.end(ticket)
         endings.log(ticket, heard.said(ticket.call, last) if heard else None)
         self.live.end(ticket)
@@ -188,28 +187,37 @@ class Relay:
         except InvalidCredential:
             raise NoCredential from None
 
-    async def _exchange(
-        self, turn: Turn, ticket: Ticket, plan: Plan, watch: Watch, connections: ExitStack
-    ) -> Last:
-        """Everything between admission and settlement; returns what is sent after it."""
-        async with watch:
-            connection = await connect(
-                ticket,
-                plan,
-                routing=self.routing,
-                findings=self.findings,
-                upstreams=self.upstreams,
-                connections=connections,
-            )
-            target = connection.target
-            watch.expect_pieces(target.timeouts.first_byte)
-            try:
-                if ticket.call.stream:
-                    await turn.open(ticket, watch.reply)
-                    return await answers.stream(ticket, connection, watch, self.counter)
-                return await answers.whole(ticket, connection, watch, self.counter)
-            except UpstreamReported as reported:
-                reported.tidy(target.model, ticket.call.model, target.private)
-                raise
-            finally:
-                self.routing.leaked(target, ticket.ending.control_tokens)
+    async def _exchange(self, turn: Turn, ticket: Ticket, plan: Plan, watch: Watch) -> Last:
+        """Everything between admission and settlement; returns what is sent after it. The upstream is let go
+        with it: what comes after waits for the database."""
+        with ExitStack() as connections:
+            async with watch:
+                connection = await connect(
+                    ticket,
+                    plan,
+                    routing=self.routing,
+                    findings=self.findings,
+                    upstreams=self.upstreams,
+                    connections=connections,
+                )
+                target = connection.target
+                watch.expect_pieces(target.timeouts.first_byte)
+                try:
+                    if ticket.call.stream:
+                        await turn.open(ticket, watch.reply)
+                        return await answers.stream(ticket, connection, watch, self.counter)
+                    return await answers.whole(ticket, connection, watch, self.counter)
+                except UpstreamReported as reported:
+                    reported.tidy(target.model, ticket.call.model, target.private)
+                    raise
+                finally:
+                    self.routing.leaked(target, ticket.ending.control_tokens)
+
+
+async def _last_of(step: Coroutine[None, None, Last], ticket: Ticket, reply: Reply) -> Last:
+    """What the client gets last after a step of its call: what that returns, or what is told of what it
+    raises."""
+    try:
+        return await step
+    except Exception as error:
+        return endings.fail(error, ticket, reply)

@@ -20,7 +20,17 @@ from accounts.keys import Caller
 from proxy import call as calls
 from proxy import elsewhere, endings, sse
 from proxy.admission import Ticket
-from proxy.before import Before, Item, Local, end_user, look_back, new_item, with_history, with_wishes
+from proxy.before import (
+    Before,
+    Item,
+    Local,
+    end_user,
+    look_back,
+    new_item,
+    off_the_loop,
+    with_history,
+    with_wishes,
+)
 from proxy.call import Call
 from proxy.event_log import EventLog
 from proxy.http import NOBODY, Last, Reply, Request
@@ -28,7 +38,6 @@ from proxy.passage import ResponsePassage
 from proxy.responses import shape
 from proxy.turns import Turn
 from threads import history, responses
-from threads.errors import NotFound
 from threads.history import CONTINUABLE
 from threads.item_ids import uuid_of
 from threads.responses import Begun, Finished
@@ -42,47 +51,56 @@ async def take(call: Call, caller: Caller, request: Request, log: EventLog) -> T
 async def take_locally(call: Call, caller: Caller, log: EventLog, local: Local) -> Turn:
     """As `take`, on a connection that remembers its last Response."""
     before = await look_back(call, caller, local)
-    stateless = with_history(call, before, caller.tenant_id)
+    stateless = await with_history(call, before, caller.tenant_id)
     stores = calls.boolean(call.asked, "store", default=True)
     return ResponseTurn(replace(stateless, kept=stores), caller, before, log=log, local=local)
 
 
 async def take_count(call: Call, caller: Caller, request: Request, log: EventLog) -> Turn:
     """The turn of counting what a Response would be asked: it reads, and keeps nothing."""
-    return Turn(with_history(call, await look_back(call, caller, Local()), caller.tenant_id))
+    return Turn(await with_history(call, await look_back(call, caller, Local()), caller.tenant_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a Response ended: the object that its caller sees, what it said, with what the caller does not see
-    of it, and the events that told its end."""
+    of it, and the events that told its end; and about how many bytes of JSON it is."""
 
     body: Item
     output: tuple[Item, ...]
     events: bytes
+    size: int
 
     @classmethod
-    def of(cls, last: Last, ticket: Ticket) -> Ended | None:
+    async def of(cls, last: Last, ticket: Ticket) -> Ended | None:
         """None where no Response came of the call."""
         passage = ticket.passage
         if not ticket.call.stream:
             if last.status != 200:
                 return None
             items = passage.items if isinstance(passage, ResponsePassage) else ticket.ending.items
-            return cls(msgspec.json.decode(last.body), tuple(items), b"")
-        return cls.told(last, ticket) if isinstance(passage, ResponsePassage) else None
+            size = len(last.body)
+            return cls(await off_the_loop(size, msgspec.json.decode, last.body), tuple(items), b"", size)
+        return await cls.told(last, ticket) if isinstance(passage, ResponsePassage) else None
 
     @classmethod
-    def told(cls, last: Last, ticket: Ticket) -> Ended:
+    async def told(cls, last: Last, ticket: Ticket) -> Ended:
         """As its stream, which has begun, tells it last."""
         said = ticket.passage.items if isinstance(ticket.passage, ResponsePassage) else ()
         events = endings.cancelled(ticket) if last is NOBODY else last.body
-        told = [msgspec.json.decode(sse.data(event)) for event in sse.split(events)]
-        return cls(told[-1]["response"], tuple(said), events)
+        body = await off_the_loop(len(events), _told_last, events)
+        return cls(body, tuple(said), events, len(events))
 
     @property
     def continuable(self) -> bool:
         return self.body["status"] in CONTINUABLE
+
+
+def _told_last(events: bytes) -> Item:
+    """The Response, in the last of these events."""
+    told = [msgspec.json.decode(sse.data(event)) for event in sse.split(events)]
+    response: Item = told[-1]["response"]
+    return response
 
 
 class ResponseTurn(Turn):
@@ -108,13 +126,8 @@ class ResponseTurn(Turn):
         reply.log = partial(self._log.append, ticket.id)
 
     async def keep(self, last: Last, ticket: Ticket, reply: Reply) -> Last:
-        ended = self._ended(last, ticket)
-        if ended is None:
-            return last
-        try:
-            await asyncio.shield(self._keep(ended, ticket))
-        except (database.DatabaseUnavailable, NotFound) as error:
-            return endings.fail(error, ticket, reply)
+        """Raises DatabaseUnavailable, NotFound."""
+        await asyncio.shield(self._keep(last, ticket))
         return last
 
     async def end(self, ticket: Ticket) -> None:
@@ -124,14 +137,18 @@ class ResponseTurn(Turn):
         elif self._begun:
             await self._log.abandon(ticket.id)
 
-    def _ended(self, last: Last, ticket: Ticket) -> Ended | None:
-        return Ended.of(last, ticket)
+    async def _ended(self, last: Last, ticket: Ticket) -> Ended | None:
+        return await Ended.of(last, ticket)
 
-    async def _keep(self, ended: Ended, ticket: Ticket) -> None:
+    async def _keep(self, last: Last, ticket: Ticket) -> None:
+        ended = await self._ended(last, ticket)
+        if ended is None:
+            return
         kept = await database.run(self._store, ended, ticket)
         if not self.stores and ended.continuable:
             before = self._before
-            self._local.remember(ended.body["id"], (*before.said, *before.given, *ended.output))
+            said = (*before.said, *before.given, *ended.output)
+            await self._local.remember(ended.body["id"], said, before.size + ended.size)
         self._ending = ended.events if kept else None
 
     def _store(self, ended: Ended, ticket: Ticket) -> bool:

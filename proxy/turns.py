@@ -34,7 +34,7 @@ class Turn:
         """Before the first piece of a stream. Raises DatabaseUnavailable."""
 
     async def keep(self, last: Last, ticket: Ticket, reply: Reply) -> Last:
-        """What the client gets last: `last`, unless its answer could not be kept. Never raises."""
+        """What the client gets last: `last`, or what came of it. What it raises ends the call as failed."""
         return last
 
     async def end(self, ticket: Ticket) -> None:

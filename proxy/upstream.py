@@ -66,6 +66,16 @@ class Exchange:
         self.content_type = self._text("content-type").partition(";")[0].strip().lower()
         self.retry_after = self._text("retry-after") or None
         self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
+        self._connection_closed = _closed(response)
+        if self._connection_closed is not None:
+            self._connection_closed.add_done_callback(self._hear_of_it)
+
+    def _hear_of_it(self, closed: asyncio.Future[None]) -> None:
+        """The connection is closed. Where aiohttp did that, over a chunk that makes no sense, it does not
+        tell whoever waits for the next piece (3.14.5)."""
+        content = self._response.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError())
 
     @property
     def set_cookies(self) -> list[str]:
@@ -96,10 +106,30 @@ class Exchange:
 
     def close(self) -> None:
         """Frees the connection: back to the pool when the answer was read to its end, else closed."""
+        if self._connection_closed is not None:
+            self._connection_closed.remove_done_callback(self._hear_of_it)
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
+
+
+def _closed(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
+    """Is done when the response's connection is closed; None where that has been done with already."""
+    connection = response.connection
+    protocol = None if connection is None else connection.protocol
+    closed = None if protocol is None else protocol.closed
+    if closed is not None:
+        # One of these stays as long as the connection: a reset that comes between two calls is nobody's.
+        closed.remove_done_callback(_ignore)
+        closed.add_done_callback(_ignore)
+    return closed
+
+
+def _ignore(closed: asyncio.Future[None]) -> None:
+    """Without it, asyncio complains of an error that nobody asked for."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 class Begun(Exchange):

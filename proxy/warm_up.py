@@ -22,10 +22,10 @@ async def warm_up(
     """Answers with a whole Response without output. Raises what would be wrong with a call for some."""
     await relay.routing.plan(call.model, caller)
     before = await look_back(call, caller, memory)
-    with_history(call, before, caller.tenant_id)
+    await with_history(call, before, caller.tenant_id)
     answer_id, now = f"resp_{request.id.hex}", created_at(request.id)
     ended = {"status": "completed", "completed_at": now, "usage": shape.estimated_usage(0, 0), "store": False}
     response = shape.skeleton(answer_id, call.model, call.asked, now) | ended
-    memory.remember(answer_id, (*before.said, *before.given))
+    await memory.remember(answer_id, (*before.said, *before.given), before.size)
     await reply.begin_events()
     await reply.end(replay.events_of(response))

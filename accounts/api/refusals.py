@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied as DjangoDenied
 from django.core.exceptions import SuspiciousOperation
 from django.core.exceptions import ValidationError as DjangoInvalid
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, InternalError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -46,7 +46,7 @@ def _refusal(error: Exception, context: dict[str, Any]) -> ApiError | None:
             return ApiError(400, "The request cannot be read.")
         case IntegrityError():
             return ApiError(409, "It was changed meanwhile, or is there already. Look, and try again.")
-        case OperationalError() | InterfaceError():
+        case OperationalError() | InterfaceError() | InternalError():
             retry = ((b"retry-after", b"2"),)
             return ApiError(
                 503, "The gateway's database is away.", code="database_unavailable", headers=retry

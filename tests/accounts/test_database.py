@@ -13,6 +13,7 @@ from django.db import (
     DEFAULT_DB_ALIAS,
     IntegrityError,
     InterfaceError,
+    InternalError,
     OperationalError,
     connection,
     connections,
@@ -78,7 +79,9 @@ async def test_it_keeps_a_connection_from_job_to_job() -> None:
     assert len({id(one) for one in before}) == database.THREADS
 
 
-@pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
+@pytest.mark.parametrize(
+    "error", [OperationalError("gone"), InterfaceError("closed"), InternalError("a standby")]
+)
 async def test_it_says_that_the_database_is_unavailable(error: Exception) -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
         await database.run(fail, error)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.accounts.conftest import django_db_modify_db_settings
+from tests.accounts.conftest import database_threads, django_db_modify_db_settings
 from tests.server import UPSTREAM_API_KEY, Gateway
 from tests.upstreams.scripted import ScriptedUpstream
 
-__all__ = ["chatting", "django_db_modify_db_settings"]
+__all__ = ["chatting", "database_threads", "django_db_modify_db_settings"]
 
 
 @pytest.fixture(scope="session")

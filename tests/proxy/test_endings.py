@@ -2,12 +2,15 @@
 
 import json
 import socket
+import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from tests.conftest import StartGateway
@@ -155,6 +158,34 @@ def test_a_client_that_leaves_frees_the_upstream_within_a_second(
     rows = until(lambda: gateway.usage("model = %s", model), what="the record")
     assert [(row["status"], row["estimated"]) for row in rows] == [("cancelled", True)]
     assert until(lambda: gateway.open_calls() == 0, what="no open call")
+
+
+@contextmanager
+def nothing_is_settled(gateway: Gateway) -> Iterator[None]:
+    """As when the database is slow: settlements wait."""
+    if gateway.database_url:
+        with psycopg.connect(gateway.database_url) as connection:
+            connection.execute("LOCK TABLE proxy_usagerecord IN EXCLUSIVE MODE")
+            yield
+        return
+    with closing(sqlite3.connect(gateway.folder / "data" / "tollgate.sqlite3")) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_a_client_that_leaves_frees_the_upstream_whatever_the_database_does(
+    gateway: Gateway, alice: Person, upstream: ScriptedUpstream
+) -> None:
+    model = "gpt-test+hang_after=2+tag=leaves-while-locked"
+    connection = open_stream(gateway, alice, model)
+    connection.recv(65536)
+    upstream.call(model)
+    with nothing_is_settled(gateway):
+        connection.close()
+        assert upstream.ended(model, seconds=2).ending == "left"
+        assert gateway.usage("model = %s", model) == []
+    rows = until(lambda: gateway.usage("model = %s", model), what="the record")
+    assert [row["status"] for row in rows] == ["cancelled"]
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing(

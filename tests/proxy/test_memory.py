@@ -18,45 +18,45 @@ def is_empty(held: Held) -> bool:
     return True
 
 
-def test_it_remembers_the_last_response_and_no_other() -> None:
+async def test_it_remembers_the_last_response_and_no_other() -> None:
     remembered = Memory(Held())
-    assert remembered.said("") is None
-    remembered.remember("resp_1", SAID)
-    remembered.remember("resp_2", SAID * 2)
-    assert remembered.said("resp_1") is None
-    assert remembered.said("resp_2") == SAID * 2
+    assert await remembered.said("") is None
+    await remembered.remember("resp_1", SAID, 0)
+    await remembered.remember("resp_2", SAID * 2, 0)
+    assert await remembered.said("resp_1") is None
+    assert await remembered.said("resp_2") == SAID * 2
 
 
-def test_it_knows_an_event_that_goes_on_from_it() -> None:
+async def test_it_knows_an_event_that_goes_on_from_it() -> None:
     remembered = Memory(Held())
     assert not remembered.is_named_in(b'{"previous_response_id": ""}')
-    remembered.remember("resp_1", SAID)
+    await remembered.remember("resp_1", SAID, 0)
     assert remembered.is_named_in(b'{"previous_response_id": "resp_1", "broken')
     assert not remembered.is_named_in(b'{"previous_response_id": "resp_2"}')
 
 
-def test_it_counts_until_it_is_forgotten() -> None:
+async def test_it_counts_until_it_is_forgotten() -> None:
     held = Held()
     remembered = Memory(held)
-    remembered.remember("resp_1", SAID)
+    await remembered.remember("resp_1", SAID, 0)
     with pytest.raises(TooMuchAtOnce):
         is_empty(held)
     remembered.forget()
-    assert remembered.said("resp_1") is None
+    assert await remembered.said("resp_1") is None
     assert is_empty(held)
 
 
-def test_what_is_too_much_for_the_process_is_not_remembered() -> None:
+async def test_what_is_too_much_for_the_process_is_not_remembered() -> None:
     held = Held()
     held.take("", MAX_PROCESS_BYTES)
     remembered = Memory(held)
-    remembered.remember("resp_1", SAID)
-    assert remembered.said("resp_1") is None
+    await remembered.remember("resp_1", SAID, 0)
+    assert await remembered.said("resp_1") is None
 
 
-def test_what_is_too_much_for_a_past_is_not_remembered() -> None:
+async def test_what_is_too_much_for_a_past_is_not_remembered() -> None:
     held = Held()
     remembered = Memory(held)
-    remembered.remember("resp_1", ({"type": "message", "content": "x" * LARGEST_PAST_BYTES},))
-    assert remembered.said("resp_1") is None
+    await remembered.remember("resp_1", ({"type": "message", "content": "x" * LARGEST_PAST_BYTES},), 0)
+    assert await remembered.said("resp_1") is None
     assert is_empty(held)

@@ -1,23 +1,22 @@
 """Upstreams that answer what nobody would write: every answer is told in OpenAI's shape, and counted once."""
 
-import asyncio
 import gzip
 import json
 import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from uuid import uuid4
 
 import httpx
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from proxy import sse
 from proxy.passage import ChatPassage
-from proxy.routing import Timeouts
-from proxy.upstream import ConnectTimeout, Outgoing, Upstreams
 from tests.server import Gateway, Person, Row
+from tests.upstreams.scripted import ScriptedUpstream
 
 CHAT = "/v1/chat/completions"
 MODEL_THERE = "/models/secret-path.gguf"
@@ -27,13 +26,13 @@ MESSAGES = [{"role": "user", "content": "Say something."}]
 
 class OddUpstream:
     """Answers every request with the bytes `answer`, as they are, then closes the connection; where
-    `stays` it says nothing more instead."""
+    `stays` it says nothing more instead, until it is `left`."""
 
     def __init__(self) -> None:
         self.answer = b""
         self.stays = False
         self.requests = 0
-        self._stop = threading.Event()
+        self.left = threading.Event()
         odd = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -42,7 +41,10 @@ class OddUpstream:
                 read_request(self.request.recv)
                 self.request.sendall(odd.answer)
                 if odd.stays:
-                    odd._stop.wait(30)
+                    self.request.settimeout(30)
+                    with suppress(ConnectionError):
+                        self.request.recv(1)
+                    odd.left.set()
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -52,6 +54,7 @@ class OddUpstream:
 
     def clear(self) -> None:
         self.answer, self.stays, self.requests = b"", False, 0
+        self.left.clear()
 
     def json(self, body: str, status: str = "200 OK", headers: str = "") -> None:
         self.raw(body.encode(), "application/json", status, headers)
@@ -70,7 +73,6 @@ class OddUpstream:
         self.answer = (head + body).encode()
 
     def close(self) -> None:
-        self._stop.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -420,6 +422,20 @@ def test_http_that_makes_no_sense_is_502(
     assert "169.254" not in gateway.log()
 
 
+def test_an_answer_that_cannot_be_kept_is_not_on_record_as_one(
+    gateway: Gateway, alice: Person, odd: OddUpstream
+) -> None:
+    odd.json('{"id":"a","object":"chat.completion","model":"m","choices":[{"index":0}]}')
+    headers = {"idempotency-key": f"odd {uuid4()}", "x-gptoss-thread-id": "new"}
+    document = {"model": "odd", "messages": MESSAGES}
+    response = alice.http.post(CHAT, json=document, headers=headers)
+    assert (response.status_code, code_of(response)) == (500, "internal_error")
+    record = record_of(gateway, response)
+    assert (record["status"], record["status_code"]) == ("failed", 500)
+    statement = "SELECT digest FROM proxy_idempotencykey WHERE call_id = %s"
+    assert gateway.query(statement, record["id"]) == []
+
+
 @pytest.mark.parametrize("body", [b"{", b"5\r\n{"])
 def test_a_refusal_whose_body_never_ends_is_tried_elsewhere(
     gateway: Gateway, alice: Person, odd: OddUpstream, body: bytes
@@ -437,6 +453,22 @@ def test_a_refusal_whose_body_never_ends_is_tried_elsewhere(
     assert outcomes == ["503", "200"]
 
 
+def test_an_upstream_that_refused_is_let_go_before_another_has_answered(
+    gateway: Gateway, alice: Person, odd: OddUpstream, upstream: ScriptedUpstream
+) -> None:
+    odd.answer = b"HTTP/1.1 503 No\r\ncontent-length: 50\r\n\r\n{"
+    odd.stays = True
+    other = "gpt-test+delay=3000+tag=after-odd"
+    routes = [{"upstream": "odd", "priority": 1}, {"upstream": "openai", "model": other, "priority": 2}]
+    gateway.configure({"models": [{"name": "odd-or-slow", "routes": routes}]})
+    with ThreadPoolExecutor(1) as threads:
+        response = threads.submit(call, alice, model="odd-or-slow")
+        asked = upstream.call(other)
+        assert odd.left.wait(2)
+        assert asked.ending == "open"
+        assert response.result(20).status_code == 200
+
+
 def test_a_refusal_cut_short_is_tried_elsewhere(gateway: Gateway, alice: Person, odd: OddUpstream) -> None:
     odd.answer = b"HTTP/1.1 503 No\r\ncontent-length: 50\r\n\r\n{"
     routes = [{"upstream": "odd", "priority": 1}, {"upstream": "demo", "priority": 2}]
@@ -451,25 +483,3 @@ def test_a_name_that_no_server_can_have_is_502(gateway: Gateway, alice: Person, 
     gateway.configure({"upstreams": upstreams, "models": [{"name": name, "routes": [{"upstream": name}]}]})
     response = call(alice, model=name)
     assert (response.status_code, code_of(response)) == (502, "upstream_unreachable")
-
-
-class Hanging(AbstractResolver):
-    async def resolve(self, *_: Any, **__: Any) -> list[ResolveResult]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def close(self) -> None:
-        pass
-
-
-def test_a_name_server_that_does_not_answer_takes_no_longer_than_a_connection_may() -> None:
-    async def ask() -> None:
-        upstreams = Upstreams(Hanging())
-        outgoing = Outgoing("POST", "http://a.test/", b"", {})
-        try:
-            await upstreams.open(outgoing, Timeouts(connect=0.1, first_byte=5, idle=5, total=5))
-        finally:
-            await upstreams.close()
-
-    with pytest.raises(ConnectTimeout):
-        asyncio.run(ask())

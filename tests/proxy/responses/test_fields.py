@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -103,7 +104,7 @@ def native(asked: Document, *, stored: bool = False, own: bool = False) -> Docum
     given = raw({**BASE, **asked})
     call = Call("responses", "/responses", "m", False, given, 0, asked=given, kept=stored)
     before = Before(NOTHING, (), tuple(input_items(given["input"])))
-    stateless = with_history(call, before, uuid7())
+    stateless = asyncio.run(with_history(call, before, uuid7()))
     timeouts = Timeouts(1.0, 1.0, 1.0, 1.0)
     target = Target(uuid7(), "a", "openai", "", "m", "native", own, timeouts, (), ())
     wire = wires.speak(stateless, target, uuid7().hex, Findings(), Tried())
