@@ -24,8 +24,8 @@ tokenizer: .venv/base  ## install what counts tokens where an upstream reports n
 test: .venv/dev  ## every test, on SQLite and on PostgreSQL and Redis (TESTS=… picks some)
 	@$(VENV) -m tests.everything $(TESTS)
 
-test-fast: .venv/dev  ## the quick tests, on SQLite
-	@DATABASE_URL= REDIS_URL= $(VENV) -m pytest -m "not slow" $(TESTS)
+test-fast: .venv/dev  ## the tests that take no time and no server, on SQLite
+	@$(VENV) -m tests.everything --fast $(TESTS)
 
 check: export DATA_DIR = .mypy_cache/data
 check: .venv/dev  ## lint, types, imports, migrations, size rules

@@ -76,17 +76,20 @@ def pytest_unconfigure() -> None:
 
 
 # What leads to a database or a Redis. A test that asks for none of them is the same on every engine.
-STORES = frozenset({"session_gateway", "start_gateway", "start_session_gateway", "db", "transactional_db"})
-STORES |= {"postgres_url", "redis_url", "django_db_setup"}
+SERVERS = frozenset({"session_gateway", "start_gateway", "start_session_gateway"})
+STORES = SERVERS | {"db", "transactional_db", "postgres_url", "redis_url", "django_db_setup"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the tests of an engine that this run is not on; a server of its own makes a test slow."""
+    """Leaves out the tests of an engine that this run is not on; a server of its own makes a test slow, and
+    `make test-fast` starts none."""
     for item in items:
         fixtures = frozenset(getattr(item, "fixturenames", ()))
         if "start_gateway" in fixtures:
             item.add_marker(pytest.mark.slow)
+        if fixtures & SERVERS:
+            item.add_marker(pytest.mark.served)
         engines = any(item.get_closest_marker(name) for name in (*ENGINES, "django_db"))
         if not fixtures & STORES and not engines:
             item.add_marker(pytest.mark.pure)

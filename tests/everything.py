@@ -5,7 +5,7 @@ which mostly waits. Then come those marked `alone`, which measure time or put lo
 nothing beside them. What the lanes in the background print is shown when they have ended. The exit status is
 the first that is not 0.
 
-    python -m tests.everything [what pytest takes, such as paths]
+    python -m tests.everything [--fast] [what pytest takes, such as paths]
 """
 
 from __future__ import annotations
@@ -55,8 +55,18 @@ ALONE = (
 )
 
 
-def main(chosen: list[str]) -> int:
-    statuses = [*_side_by_side(SLOW, (QUICK, SQLITE), chosen), *(lane.run(chosen) for lane in ALONE)]
+# What is looked at while code is written: it takes no servers, and no time.
+FAST = "--fast"
+_PURE = Lane("Quick tests that need no database", "pure and not slow", services=False)
+_STORED = Lane("Quick tests on SQLite", "not pure and not slow and not served", services=False)
+
+
+def main(arguments: list[str]) -> int:
+    chosen = [argument for argument in arguments if argument != FAST]
+    if FAST in arguments:
+        statuses = _side_by_side(_STORED, (_PURE,), chosen)
+    else:
+        statuses = [*_side_by_side(SLOW, (QUICK, SQLITE), chosen), *(lane.run(chosen) for lane in ALONE)]
     failed = [status for status in statuses if status not in (0, NOTHING_CHOSEN)]
     return failed[0] if failed else min(statuses)
 

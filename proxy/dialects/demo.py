@@ -22,7 +22,7 @@ MAX_DIMENSIONS = 3072  # as OpenAI's largest ("Create embeddings", 2026-11)
 MAX_NUMBERS = 2**19  # of one answer, for what they cost the loop
 _TRANSCRIPT = (
     "This is Tollgate's built-in demo model. It hears nothing and always writes this down. "
-    "Next step: connect an upstream that can listen, by setting OPENAI_API_KEY in .env."
+    "Next: add an upstream that can listen in the admin panel, or set OPENAI_API_KEY and start again."
 )
 _SECONDS_PER_WORD = 0.4
 

@@ -36,12 +36,12 @@ HOSTILE = 'measured-"\\n} 1 {x="\'; \U0001f600'
 @pytest.fixture(scope="module")
 def people(session_gateway: Gateway) -> Cast:
     """Calls of an owner and a member, and one of another tenant's owner."""
-    people = cast(session_gateway, "measured")
+    people = cast(session_gateway, "scraped")
     prices = {"input_per_million": "1000", "output_per_million": "2000"}
     budget = {"scope": "tenant", "amount_usd": "25.00", "period": "month"}
     session_gateway.configure(
         {
-            "tenants": [{"slug": "measured", "budgets": [{**budget, "allow_unpriced": True}]}],
+            "tenants": [{"slug": "scraped", "budgets": [{**budget, "allow_unpriced": True}]}],
             "models": [
                 {"name": "measured-priced", "routes": [{"upstream": "demo"}], "prices": prices},
                 {"name": "measured-*", "routes": [{"upstream": "demo"}]},
@@ -49,10 +49,10 @@ def people(session_gateway: Gateway) -> Cast:
         }
     )
     for tenant, role, model in (
-        ("measured", "owner", "measured-priced"),
-        ("measured", "owner", "measured-priced"),
-        ("measured", "member", HOSTILE),
-        ("measured-other", "owner", "measured-other"),
+        ("scraped", "owner", "measured-priced"),
+        ("scraped", "owner", "measured-priced"),
+        ("scraped", "member", HOSTILE),
+        ("scraped-other", "owner", "measured-other"),
     ):
         body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
         headers = {"authorization": f"Bearer {key_of(tenant, role)}"}
@@ -90,7 +90,7 @@ def tenants(samples: Iterable[Sample]) -> set[str]:
 
 
 def test_it_tells_what_the_ledger_comes_to(people: Cast) -> None:
-    [tenant] = people.gateway.query("SELECT id FROM accounts_tenant WHERE slug = %s", "measured")
+    [tenant] = people.gateway.query("SELECT id FROM accounts_tenant WHERE slug = %s", "scraped")
     rows = people.gateway.usage("tenant_id = %s", tenant["id"])
     samples = told(people.owner)
     assert total(samples, "tollgate_calls_total", status="completed", endpoint="chat.completions") == 3
@@ -106,7 +106,7 @@ def test_it_tells_what_the_ledger_comes_to(people: Cast) -> None:
 
 def test_it_tells_of_budgets(people: Cast) -> None:
     samples = told(people.owner)
-    labels = {"tenant": "measured", "scope": "tenant", "subject": "measured", "period": "month"}
+    labels = {"tenant": "scraped", "scope": "tenant", "subject": "scraped", "period": "month"}
     cost = total(samples, "tollgate_cost_dollars_total")
     assert total(samples, "tollgate_budget_dollars", **labels) == 25
     assert total(samples, "tollgate_budget_spent_dollars", **labels) == pytest.approx(cost)
@@ -114,12 +114,12 @@ def test_it_tells_of_budgets(people: Cast) -> None:
 
 def test_it_tells_nobody_more_than_they_may_see(people: Cast) -> None:
     member, viewer, operator = told(people.member), told(people.viewer), told(people.operator)
-    assert tenants(member) == tenants(viewer) == {"measured"}
+    assert tenants(member) == tenants(viewer) == {"scraped"}
     assert total(member, "tollgate_calls_total") == 1
     assert not total(member, "tollgate_budget_dollars")
     assert total(viewer, "tollgate_calls_total") == 3
-    assert tenants(told(people.outsider)) == {"measured-other"}
-    assert tenants(operator) >= {"measured", "measured-other"}
+    assert tenants(told(people.outsider)) == {"scraped-other"}
+    assert tenants(operator) >= {"scraped", "scraped-other"}
 
 
 def test_it_tells_operators_alone_of_upstreams_and_processes(people: Cast) -> None:
@@ -139,7 +139,7 @@ def test_it_keeps_what_callers_write_in_its_place(people: Cast) -> None:
 def test_it_is_for_keys_that_manage(people: Cast) -> None:
     with httpx.Client(base_url=people.gateway.url, trust_env=False) as nobody:
         assert error(nobody.get("/metrics"), 401)["code"] == "missing_api_key"
-        security_key = {"authorization": "Bearer tests-measured-security-key"}
+        security_key = {"authorization": "Bearer tests-scraped-security-key"}
         error(nobody.get("/metrics", headers=security_key), 403)
     error(people.owner.post(str(people.owner.base_url.join("/metrics"))), 405)
 

@@ -120,7 +120,8 @@ def test_it_acts_in_the_tenant_that_is_named_among_ones_own(
 def test_it_lets_an_operator_act_in_any_tenant(acme: Tenant, globex: Tenant) -> None:
     client = signed_in(user_in(Role.OPERATOR, acme))
     callers = [caller_of(secret_of(client, slug)) for slug in ("", "globex")]
-    assert [caller and caller.tenant_slug for caller in callers] == ["acme", "globex"]
+    first = min(acme, globex, key=lambda tenant: tenant.id)
+    assert [caller and caller.tenant_slug for caller in callers] == [first.slug, "globex"]
     with operator_scope():
         User.objects.filter(username="some-operator").update(is_superuser=False)
     refused = client.post("/playground/key/")
