@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple
@@ -11,7 +12,6 @@ from django.db import connection
 
 from accounts import database
 from accounts.tenancy import operator_scope
-from tests.services import free_port
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -30,14 +30,16 @@ async def as_operator(function: Callable[[*Arguments], T], *args: *Arguments) ->
 @asynccontextmanager
 async def database_away() -> AsyncIterator[None]:
     """While it lasts, `database.run` finds no database."""
-    if connection.vendor == "sqlite":
-        nowhere = {"NAME": "/nonexistent/tests.sqlite3"}
-    else:
-        nowhere = {"HOST": "127.0.0.1", "PORT": str(free_port())}
-    where = {name: connection.settings_dict[name] for name in nowhere}
-    await asyncio.to_thread(database.shutdown)
-    connection.settings_dict.update(nowhere)
-    try:
-        yield
-    finally:
-        connection.settings_dict.update(where)
+    with socket.socket() as nobody:  # has a port, which is nobody else's then, and takes no connection
+        nobody.bind(("127.0.0.1", 0))
+        if connection.vendor == "sqlite":
+            nowhere = {"NAME": "/nonexistent/tests.sqlite3"}
+        else:
+            nowhere = {"HOST": "127.0.0.1", "PORT": str(nobody.getsockname()[1])}
+        where = {name: connection.settings_dict[name] for name in nowhere}
+        await asyncio.to_thread(database.shutdown)
+        connection.settings_dict.update(nowhere)
+        try:
+            yield
+        finally:
+            connection.settings_dict.update(where)
