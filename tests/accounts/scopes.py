@@ -37,9 +37,9 @@ async def database_away() -> AsyncIterator[None]:
         else:
             nowhere = {"HOST": "127.0.0.1", "PORT": str(nobody.getsockname()[1])}
         where = {name: connection.settings_dict[name] for name in nowhere}
-        await asyncio.to_thread(database.shutdown)
         connection.settings_dict.update(nowhere)
         try:
+            await asyncio.to_thread(database.shutdown)  # after that nobody is connected, nor can be
             yield
         finally:
             connection.settings_dict.update(where)
