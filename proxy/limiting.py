@@ -54,7 +54,7 @@ HOLD_PATIENCE_SECONDS = 5.0
 SHORTEST_PAUSE_SECONDS = 0.002
 SETTLING_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.25
-_SEEDINGS = 3
+_SEEDINGS = 10  # each process that begins, or hears of a change, makes one more necessary
 _NO_RULES = TenantRules((), ())
 
 logger = logging.getLogger(__name__)
