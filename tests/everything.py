@@ -3,7 +3,7 @@
 Three lanes side by side: what runs on SQLite; what is quick on PostgreSQL and Redis; and what is slow there,
 which mostly waits. Then come those marked `alone`, which measure time or put load on the machine, with
 nothing beside them. What the lanes in the background print is shown when they have ended. The exit status is
-the first that is not 0.
+the first that is not 0; which tests failed, in whichever lane, is told once more at the very end.
 
     python -m tests.everything [--fast] [what pytest takes, such as paths]
 """
@@ -17,10 +17,13 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PYTEST = [sys.executable, "-m", "pytest"]
 SERVICES = [sys.executable, "-m", "tests.services"]
 NOTHING_CHOSEN = 5  # pytest's exit status where no test is left
+_LINE = 300  # characters of a failure that are told again
+_RETOLD = 10  # failures of a lane that are told again
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,41 @@ class Lane:
     def environment(self) -> dict[str, str]:
         return dict(os.environ) if self.services else os.environ | {"DATABASE_URL": "", "REDIS_URL": ""}
 
-    def run(self, chosen: list[str]) -> int:
-        """Its exit status; what it prints is seen as it comes."""
+    def run(self, chosen: list[str]) -> Outcome:
+        """What it prints is seen as it comes."""
         print(f"\n{self.title}:", flush=True)
-        return subprocess.run(self.command(chosen), env=self.environment, check=False).returncode
+        printed = bytearray()
+        with self.begin(chosen, subprocess.PIPE) as process:
+            assert process.stdout is not None
+            while some := os.read(process.stdout.fileno(), 65536):
+                sys.stdout.buffer.write(some)
+                sys.stdout.flush()
+                printed += some
+        return Outcome(self, process.returncode, bytes(printed))
+
+    def begin(self, chosen: list[str], output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.command(chosen), env=self.environment, stdout=output, stderr=subprocess.STDOUT
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a lane ended, and all that it printed."""
+
+    lane: Lane
+    status: int
+    printed: bytes
+
+    @property
+    def failed(self) -> bool:
+        return self.status not in (0, NOTHING_CHOSEN)
+
+    def failures(self) -> list[str]:
+        """The failed tests as pytest sums them up, each cut to a line's length, and its closing line."""
+        lines = self.printed.decode(errors="replace").splitlines()
+        summed_up = [line[:_LINE] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+        return [f"{self.lane.title}:", *summed_up[:_RETOLD], *lines[-1:]]
 
 
 # A slow test runs once, on PostgreSQL and Redis, unless it is about SQLite too.
@@ -64,33 +98,33 @@ _STORED = Lane("Quick tests on SQLite", "not pure and not slow and not served", 
 def main(arguments: list[str]) -> int:
     chosen = [argument for argument in arguments if argument != FAST]
     if FAST in arguments:
-        statuses = _side_by_side(_STORED, (_PURE,), chosen)
+        outcomes = _side_by_side(_STORED, (_PURE,), chosen)
     else:
-        statuses = [*_side_by_side(SLOW, (QUICK, SQLITE), chosen), *(lane.run(chosen) for lane in ALONE)]
-    failed = [status for status in statuses if status not in (0, NOTHING_CHOSEN)]
-    return failed[0] if failed else min(statuses)
+        outcomes = [*_side_by_side(SLOW, (QUICK, SQLITE), chosen), *(lane.run(chosen) for lane in ALONE)]
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    for outcome in failed:
+        print("", *outcome.failures(), sep="\n", flush=True)
+    return failed[0].status if failed else min(outcome.status for outcome in outcomes)
 
 
-def _side_by_side(seen: Lane, behind: tuple[Lane, ...], chosen: list[str]) -> list[int]:
-    """The exit statuses of them all."""
+def _side_by_side(seen: Lane, behind: tuple[Lane, ...], chosen: list[str]) -> list[Outcome]:
+    """How they all ended."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         running = [(lane, _begin(lane, chosen, folder, stack)) for lane in behind]
-        statuses = [seen.run(chosen)]
+        outcomes = [seen.run(chosen)]
         for lane, process in running:
-            statuses.append(process.wait())
+            outcome = Outcome(lane, process.wait(), (folder / lane.title).read_bytes())
+            outcomes.append(outcome)
             print(f"\n{lane.title}:", flush=True)
-            sys.stdout.buffer.write((folder / lane.title).read_bytes())
+            sys.stdout.buffer.write(outcome.printed)
             sys.stdout.flush()
-    return statuses
+    return outcomes
 
 
 def _begin(lane: Lane, chosen: list[str], folder: Path, stack: ExitStack) -> subprocess.Popen[bytes]:
     """The lane's process, which ends with the stack; what it prints goes to the file with its title."""
-    told = stack.enter_context((folder / lane.title).open("wb"))
-    process = subprocess.Popen(
-        lane.command(chosen), env=lane.environment, stdout=told, stderr=subprocess.STDOUT
-    )
+    process = lane.begin(chosen, stack.enter_context((folder / lane.title).open("wb")))
     stack.callback(process.terminate)
     return process
 
