@@ -11,10 +11,11 @@ from proxy.admission import Ticket
 from proxy.call import Call, NotOffered
 from proxy.dialects import openai
 from proxy.findings import Findings, Tried, Wire
+from proxy.http_connection import Broken
 from proxy.passage import Garbled
 from proxy.reported import UpstreamReported, read_error
 from proxy.routing import Plan, Routing, Target, with_account
-from proxy.upstream import Begun, Broken, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
+from proxy.upstream import Begun, Exchange, Outgoing, Silent, TooLong, Unreachable, Upstreams
 from proxy.wires import speak
 
 Failure = Unreachable | UpstreamReported | NotOffered

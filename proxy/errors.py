@@ -17,6 +17,7 @@ from proxy import (
     event_log,
     fold,
     http,
+    http_connection,
     idempotency,
     intake,
     limiting,
@@ -82,7 +83,7 @@ def outcome(error: Exception) -> Status:
     """How a call that ended in this exception stands in the ledger."""
     if isinstance(error, http.ClientLeft | running.Cancelled):
         return Status.CANCELLED
-    if isinstance(error, passage.Truncated | upstream.Broken | http.IdleTimeout | http.TotalTimeout):
+    if isinstance(error, passage.Truncated | http_connection.Broken | http.IdleTimeout | http.TotalTimeout):
         return Status.TRUNCATED
     return Status.FAILED
 
@@ -267,7 +268,7 @@ _TABLE: dict[type[Exception], Any] = {
     passage.Truncated: lambda error: _gateway_trouble(
         502, "The upstream's answer was cut short.", "upstream_truncated"
     ),
-    upstream.Broken: lambda error: _gateway_trouble(
+    http_connection.Broken: lambda error: _gateway_trouble(
         502, "The connection to the upstream broke in the middle of its answer.", "upstream_truncated"
     ),
     passage.Garbled: lambda error: _gateway_trouble(

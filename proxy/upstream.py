@@ -10,21 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache, lru_cache, partial
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
+import aiohappyeyeballs
 
-from proxy.addresses import is_link_local
+from proxy.http_connection import Broken, HttpConnection, Unanswered
+from proxy.resolving import LookUp, Names, look_up
 from proxy.routing import Timeouts
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _IDLE_CONNECTION_SECONDS = 20.0
-_HEADER_TEXT = re.compile(r"[ -~]{1,100}")
+# A connection that was kept and closes so soon, with nothing said, was closed before it was asked.
+_STALE_SECONDS = 1.0
+# An address may be silent for so long until the next one of that name is tried beside it (RFC 8305).
+_NEXT_ADDRESS_SECONDS = 0.25
+_HEADER_TEXT = re.compile(rb"[ -~]{1,100}")
+_IN_TARGETS = "/%:@!$&'()*+,;=~?"
 
 
 class Unreachable(Exception):
@@ -37,10 +43,6 @@ class ConnectTimeout(Unreachable):
 
 class Silent(Exception):
     """The upstream took the request and did not begin its answer in time."""
-
-
-class Broken(Exception):
-    """The connection broke in the middle of the answer."""
 
 
 class TooLong(Exception):
@@ -60,39 +62,34 @@ class Outgoing:
 class Exchange:
     """An upstream's answer, from its status on. Close it."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.content_type = self._text("content-type").partition(";")[0].strip().lower()
-        self.retry_after = self._text("retry-after") or None
-        self.encoded = response.headers.get("content-encoding", "identity").lower() != "identity"
-        self._connection_closed = _closed(response)
-        if self._connection_closed is not None:
-            self._connection_closed.add_done_callback(self._hear_of_it)
-
-    def _hear_of_it(self, closed: asyncio.Future[None]) -> None:
-        """The connection is closed. Where aiohttp did that, over a chunk that makes no sense, it does not
-        tell whoever waits for the next piece (3.14.5)."""
-        content = self._response.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError())
+    def __init__(self, connection: HttpConnection, let_go: Callable[[HttpConnection], None]) -> None:
+        self._connection = connection
+        self._let_go = let_go
+        self._closed = False
+        self._headers = connection.headers
+        self.status = connection.status
+        self.content_type = self._text(b"content-type").partition(";")[0].strip().lower()
+        self.retry_after = self._text(b"retry-after") or None
+        self.encoded = self._header(b"content-encoding").lower() not in (b"", b"identity")
 
     @property
     def set_cookies(self) -> list[str]:
         """The `set-cookie` headers: what the upstream would have a browser keep."""
-        return self._response.headers.getall("set-cookie", [])
+        return [value.decode(errors="replace") for name, value in self._headers if name == b"set-cookie"]
 
-    def _text(self, name: str) -> str:
+    def _header(self, name: bytes) -> bytes:
+        return next((value for given, value in self._headers if given == name), b"")
+
+    def _text(self, name: bytes) -> str:
         """A header that goes on to the client; "" for one that is absent, or could not go into a header."""
-        given = self._response.headers.get(name, "")
-        return given if _HEADER_TEXT.fullmatch(given) else ""
+        given = self._header(name)
+        return given.decode("ascii") if _HEADER_TEXT.fullmatch(given) else ""
 
     async def read(self) -> bytes:
         """The next piece of the body as it arrives, b"" after the last. Raises Broken."""
-        try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise Broken from error
+        if self._closed:  # Its connection may be another call's by now.
+            raise Broken
+        return await self._connection.read()
 
     async def whole(self) -> bytes:
         """The rest of the body. Raises Broken, TooLong."""
@@ -105,31 +102,10 @@ class Exchange:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
-        """Frees the connection: back to the pool when the answer was read to its end, else closed."""
-        if self._connection_closed is not None:
-            self._connection_closed.remove_done_callback(self._hear_of_it)
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
-
-
-def _closed(response: aiohttp.ClientResponse) -> asyncio.Future[None] | None:
-    """Is done when the response's connection is closed; None where that has been done with already."""
-    connection = response.connection
-    protocol = None if connection is None else connection.protocol
-    closed = None if protocol is None else protocol.closed
-    if closed is not None:
-        # One of these stays as long as the connection: a reset that comes between two calls is nobody's.
-        closed.remove_done_callback(_ignore)
-        closed.add_done_callback(_ignore)
-    return closed
-
-
-def _ignore(closed: asyncio.Future[None]) -> None:
-    """Without it, asyncio complains of an error that nobody asked for."""
-    if not closed.cancelled():
-        closed.exception()
+        """Frees the connection: it is kept where the answer came to its end, else closed."""
+        if not self._closed:
+            self._closed = True
+            self._let_go(self._connection)
 
 
 class Begun(Exchange):
@@ -153,79 +129,155 @@ class Begun(Exchange):
         self._exchange.close()
 
 
-class LinkLocal(OSError):
-    """The address is link-local: cloud metadata services live there."""
+class Origin(NamedTuple):
+    """A server: connections to it are kept for one another."""
 
-
-class _Resolver(aiohttp.ThreadedResolver):
-    """Resolves names, and refuses those that lead to a link-local address."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
-        if any(is_link_local(entry["host"]) for entry in found):
-            raise LinkLocal(f"{host} resolves to a link-local address")
-        return found
+    secure: bool
+    host: str
+    port: int
 
 
 class Upstreams:
     """Connections to upstreams, kept and reused. Made on the loop that uses it; close it there."""
 
-    def __init__(self, resolver: AbstractResolver | None = None) -> None:
-        self._resolver = resolver
-        self._session = self._made(keepalive_timeout=_IDLE_CONNECTION_SECONDS)
-        self._once: aiohttp.ClientSession | None = None
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
-
-    def _made(self, **connections: Any) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, resolver=self._resolver or _Resolver(), **connections),
-            timeout=aiohttp.ClientTimeout(),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            skip_auto_headers=("accept-encoding", "user-agent"),
-            max_field_size=32 * 1024,
-        )
+    def __init__(self, look_up: LookUp = look_up) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._names = Names(look_up)
+        self._idle: dict[Origin, list[tuple[float, HttpConnection]]] = {}  # since when, the newest last
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def open(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
         """Sends it and waits for the status. Raises Unreachable, ConnectTimeout, Silent."""
-        return await self._open(self._session, outgoing, timeouts)
+        origin, request = _origin(outgoing.url), _written(outgoing)
+        connection = await self._asked(origin, request, timeouts, self._kept(origin))
+        return Exchange(connection, partial(self._keep, origin))
 
     async def open_once(self, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
         """As `open`, on a connection that nobody else gets: a server may close it that stumbles over it."""
-        if self._once is None:
-            self._once = self._made(force_close=True)
-        return await self._open(self._once, outgoing, timeouts)
+        connection = await self._asked(_origin(outgoing.url), _written(outgoing), timeouts, None)
+        return Exchange(connection, HttpConnection.close)
 
-    async def _open(self, session: aiohttp.ClientSession, outgoing: Outgoing, timeouts: Timeouts) -> Exchange:
-        url = URL(outgoing.url)
+    async def _asked(
+        self, origin: Origin, request: bytes, timeouts: Timeouts, kept: HttpConnection | None
+    ) -> HttpConnection:
+        """A connection, the `kept` one if it is one still, that has the head of its answer."""
         try:
             async with asyncio.timeout(timeouts.first_byte):
-                response = await session.request(
-                    outgoing.method,
-                    url,
-                    data=outgoing.body,
-                    headers=outgoing.headers,
-                    allow_redirects=False,
-                    timeout=self._timeout(timeouts.connect),
-                )
-        except aiohttp.ConnectionTimeoutError as error:
-            raise ConnectTimeout from error
-        except TimeoutError as error:
-            raise Silent from error
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # The last: a name that none can have.
+                if kept is not None and await self._answers(kept, request):
+                    return kept
+                connection = await self._connect(origin, timeouts.connect)
+                await connection.ask(request)
+                return connection
+        except TimeoutError:
+            raise Silent from None
+        except (Broken, OSError, UnicodeError) as error:  # The last: a name that none can have.
             raise Unreachable from error
-        return Exchange(response)
 
-    def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
-        """Only connecting, the name's resolution in it, is aiohttp's to time: the rest is the relay's."""
-        if connect not in self._timeouts:
-            self._timeouts[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
-        return self._timeouts[connect]
+    async def _answers(self, kept: HttpConnection, request: bytes) -> bool:
+        """Whether it still is a connection; then it has the head of its answer."""
+        asked_at = self._loop.time()
+        try:
+            await kept.ask(request)
+        except Unanswered:
+            if self._loop.time() - asked_at > _STALE_SECONDS:
+                raise
+            return False
+        return True
+
+    async def _connect(self, origin: Origin, seconds: float) -> HttpConnection:
+        """Raises ConnectTimeout, OSError, UnicodeError."""
+        try:
+            async with asyncio.timeout(seconds):
+                addresses = await self._names.addresses(origin.host, origin.port)
+                connected = await aiohappyeyeballs.start_connection(
+                    addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=self._loop
+                )
+                _, connection = await self._loop.create_connection(
+                    HttpConnection,
+                    sock=connected,
+                    ssl=_tls() if origin.secure else None,
+                    server_hostname=origin.host if origin.secure else None,
+                )
+        except TimeoutError as error:
+            raise ConnectTimeout from error
+        return connection
+
+    def _kept(self, origin: Origin) -> HttpConnection | None:
+        """The connection that was used last: the others may be closed for want of use."""
+        idle = self._idle.get(origin)
+        while idle:
+            _, connection = idle.pop()
+            if connection.idle:
+                return connection
+        return None
+
+    def _keep(self, origin: Origin, connection: HttpConnection) -> None:
+        if self._closed or not connection.fit:
+            connection.close()
+            return
+        self._idle.setdefault(origin, []).append((self._loop.time(), connection))
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(_IDLE_CONNECTION_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Closes what nobody has used for a while."""
+        self._sweeping = None
+        used_before = self._loop.time() - _IDLE_CONNECTION_SECONDS
+        for origin, idle in list(self._idle.items()):
+            while idle and idle[0][0] <= used_before:
+                idle.pop(0)[1].close()
+            if not idle:
+                del self._idle[origin]
+        if self._idle:
+            oldest = min(idle[0][0] for idle in self._idle.values())
+            self._sweeping = self._loop.call_at(oldest + _IDLE_CONNECTION_SECONDS, self._sweep)
 
     async def close(self) -> None:
-        await self._session.close()
-        if self._once is not None:
-            await self._once.close()
+        """Those that are in use close when their calls end."""
+        self._closed = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for idle in self._idle.values():
+            for _, connection in idle:
+                connection.close()
+        self._idle.clear()
+
+
+@lru_cache(maxsize=1024)
+def _origin(url: str) -> Origin:
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    return Origin(secure, parts.hostname or "", parts.port or (443 if secure else 80))
+
+
+@lru_cache(maxsize=1024)
+def _request_line(method: str, url: str) -> str:
+    """With the `host` header. Raises Unreachable for a name that none can have."""
+    parts = urlsplit(url)
+    try:
+        host = parts.netloc.encode("idna").decode()
+    except UnicodeError as error:
+        raise Unreachable from error
+    target = quote(parts.path or "/", _IN_TARGETS)
+    if parts.query:
+        target += f"?{quote(parts.query, _IN_TARGETS)}"
+    return f"{method} {target} HTTP/1.1\r\nhost: {host}\r\n"
+
+
+def _written(outgoing: Outgoing) -> bytes:
+    """As it goes over the wire. Raises Unreachable; ValueError for a header that would be several."""
+    head = [_request_line(outgoing.method, outgoing.url)]
+    for name, value in outgoing.headers.items():
+        if not value.isprintable():
+            raise ValueError("A header for an upstream has control characters in it.")
+        head.append(f"{name}: {value}\r\n")
+    head.append(f"content-length: {len(outgoing.body)}\r\n\r\n")
+    return "".join(head).encode() + outgoing.body
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
