@@ -28,7 +28,7 @@ from tests.upstreams.scripted import ScriptedUpstream
 NOTICED_SECONDS = 30.0  # within which those who follow what a process made hear of its end
 SETTLED_SECONDS = 60.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def beside(gateway: Gateway) -> Gateway:
