@@ -15,21 +15,21 @@ import warnings
 from importlib import import_module
 from typing import Any
 
-from django.core.asgi import get_asgi_application
+import django
 
 # WhiteNoise reads the few static files of the admin synchronously, which is as well for their size.
 warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
 logging.captureWarnings(True)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings")
-django_application = get_asgi_application()  # before the models are imported
+django.setup(set_prefix=False)  # before the models are imported
 
 from channels.routing import URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
 from accounts import changes, database  # noqa: E402
-from gateway import celery, health, housekeeping, live_socket  # noqa: E402
+from gateway import bodies, celery, health, housekeeping, live_socket  # noqa: E402
 from gateway.connections import HttpProtocol as HttpProtocol  # noqa: E402  # where uvicorn finds it
 from gateway.jobs import keep_running  # noqa: E402
 from gateway.live import LIVE  # noqa: E402
@@ -77,7 +77,7 @@ class Application:
         elif scope["path"] == live_socket.POLL:
             await live_socket.poll(scope, receive, send)
         else:
-            await django_application(scope, receive, send)
+            await bodies.application(scope, receive, send)
 
     async def start(self) -> None:
         """Starts what runs beside the calls; once, however many calls come first."""

@@ -205,7 +205,7 @@ async def told(answer: Awaitable[None], request: Request, reply: Reply) -> None:
     except ClientLeft:
         return
     except Exception as error:
-        await _refuse(error, request, reply)
+        await refuse(error, request, reply)
 
 
 async def _answer(bare: str, request: Request, reply: Reply) -> None:
@@ -232,7 +232,7 @@ async def _answer(bare: str, request: Request, reply: Reply) -> None:
     await visit(PLANE.relay, methods[request.method], ids, request, reply)
 
 
-async def _refuse(error: Exception, request: Request, reply: Reply) -> None:
+async def refuse(error: Exception, request: Request, reply: Reply) -> None:
     """What went wrong before the call was admitted. The outer edge: a mistake of ours is logged."""
     try:
         refusal = errors.to_api_error(error)
