@@ -53,11 +53,12 @@ class QuotaExceeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """The most that a call may cost, in parts: its input, and each token of output."""
+    """The most that a call may cost, in parts: its input, and each token of output, of all choices."""
 
     input_nano_usd: int
     output_tokens: int
     output_nano_usd_per_million: int
+    choices: int = 1
 
     def cost(self, output_tokens: int) -> int:
         """Nano-dollars with that much output, rounded up."""
@@ -70,8 +71,9 @@ class Worst:
 
     @property
     def least(self) -> int:
-        """What is held for it at least: a short answer's cost, in nano-dollars."""
-        return min(self.cost(min(self.output_tokens, LEAST_OUTPUT_TOKENS)), _UNPAYABLE_NANO_USD)
+        """What is held for it at least: the cost of a short answer for each choice, in nano-dollars."""
+        tokens = min(self.output_tokens, LEAST_OUTPUT_TOKENS * self.choices)
+        return min(self.cost(tokens), _UNPAYABLE_NANO_USD)
 
     def affordable(self, held: int) -> int:
         """Tokens of output that `held` nano-dollars pay for."""
@@ -108,14 +110,14 @@ def worst(call: Call, price: Price | None) -> Worst | None:
     if price.input is None or (tokens and price.output is None):
         return None
     inputs = call.input_tokens_estimate * _BYTES_PER_ESTIMATED_TOKEN + _OVERHEAD_TOKENS
-    return Worst(-(-inputs * price.input // 1_000_000), tokens, price.output or 0)
+    return Worst(-(-inputs * price.input // 1_000_000), tokens, price.output or 0, _choices(call))
 
 
 def capped(call: Call, most: Worst, held: int) -> tuple[Call, int | None]:
     """The call with the output that `held` pays for, and that cap; None where it asked for no more."""
     names = _LIMIT_MEMBERS.get(call.endpoint)
-    cap = most.affordable(held) // _choices(call)
-    if names is None or (cap >= most.output_tokens // _choices(call) and _asked(call) is not None):
+    cap = most.affordable(held) // most.choices
+    if names is None or (cap >= most.output_tokens // most.choices and _asked(call) is not None):
         return call, None
     cap = min(cap, most.output_tokens)
     given = [name for name in names if name in call.fields] or [names[0]]

@@ -114,10 +114,22 @@ def test_a_number_that_no_model_reaches_holds_up_nobody(
     capped = chat(owner, max_tokens=endless)
     assert capped.status_code == 200
     assert upstream.calls()[-1].document["max_tokens"] == int(capped.headers["x-tollgate-output-cap"]) <= 125
-    assert [chat(owner, **{name: endless}).status_code for name in ("n", "best_of")] == [200, 200]
-    assert chat(owner, n=endless, max_tokens=endless).status_code == 200
+    assert [chat(owner, **{name: endless}).status_code for name in ("n", "best_of")] == [429, 429]
+    assert chat(owner, n=endless, max_tokens=endless).status_code == 429
     assert chat(owner, max_tokens=20).status_code == 200
-    until(lambda: spent(gateway, owner) == 5 * COST_NANO_USD, seconds=5, what="the calls' costs")
+    until(lambda: spent(gateway, owner) == 2 * COST_NANO_USD, seconds=5, what="the calls' costs")
+
+
+def test_each_choice_gets_a_cap_that_says_something_or_the_call_is_refused(
+    budgeted: Budgeted, upstream: ScriptedUpstream
+) -> None:
+    owner = budgeted({"scope": "tenant", "amount_usd": "1.00", "period": "month"})
+    for choices, least, most in ((4, 25, 31), (20, 16, 16)):
+        cap = int(chat(owner, n=choices).headers["x-tollgate-output-cap"])
+        assert upstream.calls()[-1].document["max_completion_tokens"] == cap
+        assert least <= cap <= most
+    refused = chat(owner, n=100)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "n", "best_of"])
