@@ -15,7 +15,6 @@ from uuid import UUID
 from django.conf import settings
 
 from accounts import changes, database
-from accounts.errors import ApiError
 from accounts.ids import uuid7
 from accounts.keys import KeyCache
 from accounts.limits import Demands, LimiterUnavailable, State
@@ -234,11 +233,7 @@ async def _answer(bare: str, request: Request, reply: Reply) -> None:
 
 async def refuse(error: Exception, request: Request, reply: Reply) -> None:
     """What went wrong before the call was admitted. The outer edge: a mistake of ours is logged."""
-    try:
-        refusal = errors.to_api_error(error)
-    except Exception:
-        logger.exception("A request failed in a way that nobody expected.")
-        refusal = ApiError(500, "The gateway made a mistake. It has been logged.", code="internal_error")
+    refusal = errors.refusal(error)
     fields = {"request_id": str(request.id), "status_code": refusal.status, "error_code": refusal.code}
     logger.info("refused", extra={"fields": fields})
     if reply.status is not None:

@@ -26,12 +26,7 @@ def fail(error: Exception, ticket: Ticket, reply: Reply) -> Last:
     if isinstance(error, ClientLeft):
         ticket.ending.error_code = "client_left"
         return NOBODY
-    try:
-        refusal = errors.to_api_error(error)
-    except Exception:
-        logger.exception("A call failed in a way that nobody expected.")
-        refusal = ApiError(500, "The gateway made a mistake. It has been logged.", code="internal_error")
-    return _refuse(refusal, ticket, reply)
+    return _refuse(errors.refusal(error), ticket, reply)
 
 
 def shut_down(ticket: Ticket, reply: Reply) -> Last:
