@@ -41,6 +41,8 @@ def check_base_url(text: str) -> str:
         raise InvalidAddress("must be a URL without user, query or fragment; the key has its own field")
     if any(character.isspace() or not character.isprintable() for character in text) or len(text) > 500:
         raise InvalidAddress("must be a URL of at most 500 characters, without spaces")
+    if not parts.hostname.isascii():
+        raise InvalidAddress("must name its server in ASCII, an international name as xn--…")
     if is_link_local(parts.hostname):
         raise InvalidAddress("must not be a link-local address")
     return text.rstrip("/")

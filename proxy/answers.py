@@ -81,6 +81,7 @@ async def _read(
             if (frames := passage.splitter.feed(piece)) and (passed := passage.feed(frames)):
                 await give(passed)
             if passage.finished:
+                exchange.finish()
                 break
         if (texts := passage.texts) and (counted := await counter.count(texts)):
             passage.count(*counted)

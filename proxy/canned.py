@@ -35,6 +35,9 @@ class Canned(Exchange):
         await asyncio.sleep(self._pace_seconds)
         return self._pieces.popleft()
 
+    def finish(self) -> None:
+        pass
+
     def close(self) -> None:
         self._pieces.clear()
 

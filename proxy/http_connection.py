@@ -1,7 +1,7 @@
 """One connection to an upstream: HTTP/1.1 as a client speaks it, one exchange after another.
 
-httptools reads, and passes over what other clients pass over: a bare LF, a space behind the size of a chunk,
-odd characters in a header. No redirects, no decompression, no cookies, no upgrades.
+httptools reads, and passes over what other clients do: a bare LF in the head, blanks behind the size of
+a chunk, odd characters in a header. No redirects, no decompression, no cookies, no upgrades.
 
 Invariant: a connection is fit for another exchange only when the last answer came to its end as HTTP says,
 the whole request had been sent by then, and nothing came after it. How an answer ends:
@@ -14,13 +14,16 @@ the whole request had been sent by then, and nothing came after it. How an answe
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import httptools
 
 MAX_HEAD_BYTES = 64 * 1024
 # Of a body, for who is slow to read it: more is left on its way.
 _MAX_WAITING_BYTES = 256 * 1024
+# Of a request, TLS may still have more than its transport tells of.
+_SENT_AT_ONCE_BYTES = 64 * 1024
 # The headers that somebody asks for.
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
 _KEPT = frozenset({b"content-type", b"content-encoding", b"retry-after", b"set-cookie", _LENGTH, _CODING})
@@ -46,10 +49,12 @@ class HttpConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None  # why no more will come
         self._lost = False
-        self._begin()
+        self._then: Callable[[HttpConnection], None] | None = None  # who gets it when the answer has ended
+        self._begin(0)
         self._ended = True
 
-    def _begin(self) -> None:
+    def _begin(self, sent: int) -> None:
+        self._sent = sent
         self.status = 0  # until the head has come
         self.headers: list[tuple[bytes, bytes]] = []  # of _KEPT, with their names in small letters
         self._heard = False
@@ -71,19 +76,26 @@ class HttpConnection(asyncio.Protocol):
     @property
     def fit(self) -> bool:
         """Whether the answer has ended so that another request may be sent."""
-        return self._keeps and self.idle and not self._paused and self._transport.get_write_buffer_size() == 0
+        return (
+            self._keeps
+            and self.idle
+            and not self._paused
+            and self._transport.get_write_buffer_size() == 0
+            and (self.status < 300 or self._sent <= _SENT_AT_ONCE_BYTES)
+        )
 
-    async def ask(self, request: bytes) -> None:
+    async def ask(self, request: bytes, seconds: float) -> None:
         """Sends the request and waits for the head of the answer: `status` and `headers`. What ends that
-        early closes the connection. Raises Unanswered, Broken."""
-        self._begin()
+        early closes the connection. Raises Unanswered, Broken, TimeoutError."""
+        self._begin(len(request))
         self._transport.write(request)
         answered = False
         try:
-            while not self.status:
-                if self._failure is not None:
-                    raise (Broken if self._heard else Unanswered) from self._failure
-                await self._something()
+            async with asyncio.timeout(seconds):
+                while not self.status:
+                    if self._failure is not None:
+                        raise (Broken if self._heard else Unanswered) from self._failure
+                    await self._something()
             answered = True
         finally:
             if not answered:
@@ -103,6 +115,15 @@ class HttpConnection(asyncio.Protocol):
             self._transport.resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def finish(self, then: Callable[[HttpConnection], None], seconds: float) -> None:
+        """Nobody reads the rest of the answer. `then` gets the connection when that has come; where it takes
+        longer than so many seconds, the connection is closed."""
+        if self._ended or self._lost:
+            then(self)
+            return
+        self._then = then
+        self._patience = self._loop.call_later(seconds, self.close)
+
     def close(self) -> None:
         """At once: the upstream need not go on."""
         self._transport.abort()
@@ -118,11 +139,20 @@ class HttpConnection(asyncio.Protocol):
     def _tell(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        if self._then is not None:
+            self._pieces.clear()
+            if self._ended or self._lost:
+                self._patience.cancel()
+                then, self._then = self._then, None
+                then(self)
 
     # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclasses
+        if transport.get_extra_info("sslcontext") is not None:
+            # uvloop (0.23) forgets what is in this buffer when the upstream closes while reading is paused.
+            cast(Any, transport).set_read_buffer_limits(high=1, low=0)
 
     def data_received(self, data: bytes) -> None:
         if self._ended:  # Nobody asked for it.
@@ -145,6 +175,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = True
+        if error is None and self._failure is None:  # Over TLS this may be all that is heard of an end.
+            self.eof_received()
         self._failure = self._failure or error or ConnectionError("The upstream closed it.")
         self._tell()
 
@@ -159,13 +191,15 @@ class HttpConnection(asyncio.Protocol):
             raise ValueError("There is more than one answer.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
+        name = name.strip().lower()
         if name in _KEPT and not self.status:  # else a trailer
-            self.headers.append((name, value))
+            self.headers.append((name, value.strip()))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         self._besides = 0
+        if status < 100:
+            raise ValueError("There is no such status.")
         if status < 200:  # The answer is still to come (RFC 9110, section 15.2).
             self.headers.clear()
             return

@@ -6,13 +6,10 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 from proxy.addresses import is_link_local
 
-# As getaddrinfo gives it: family, type, protocol, canonical name, and where to connect to.
-Address = tuple[int, int, int, str, Any]
-LookUp = Callable[[str, int], Awaitable[list[Address]]]
+LookUp = Callable[[str], Awaitable[list[str]]]
 
 _FRESH_SECONDS = 10.0
 
@@ -21,10 +18,11 @@ class LinkLocal(OSError):
     """The address is link-local: cloud metadata services live there."""
 
 
-async def look_up(host: str, port: int) -> list[Address]:
-    """Raises OSError, and UnicodeError for a name that none can have."""
-    loop = asyncio.get_running_loop()
-    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+async def look_up(host: str) -> list[str]:
+    """The addresses of a name, or of an address, in the order to try them (RFC 6724). Raises OSError, and
+    UnicodeError for a name that none can have."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
 
 class Names:
@@ -32,26 +30,28 @@ class Names:
 
     def __init__(self, look_up: LookUp) -> None:
         self._look_up = look_up
-        self._asked: dict[tuple[str, int], asyncio.Task[list[Address]]] = {}
+        self._asked: dict[str, asyncio.Task[list[str]]] = {}
 
-    async def addresses(self, host: str, port: int) -> list[Address]:
-        """Raises OSError, LinkLocal, UnicodeError."""
-        asked = self._asked.get((host, port))
+    async def addresses(self, host: str) -> list[str]:
+        """At least one. Raises OSError, LinkLocal, UnicodeError."""
+        asked = self._asked.get(host)
         if asked is None:
-            asked = self._asked[host, port] = asyncio.create_task(self._checked(host, port))
-            asked.add_done_callback(partial(self._answered, (host, port)))
+            asked = self._asked[host] = asyncio.create_task(self._checked(host))
+            asked.add_done_callback(partial(self._answered, host))
         # Who asked first may be cancelled; the others wait on.
         return await asyncio.shield(asked)
 
-    def _answered(self, name: tuple[str, int], asked: asyncio.Task[list[Address]]) -> None:
+    def _answered(self, host: str, asked: asyncio.Task[list[str]]) -> None:
         """A failure is told to those who wait for it, and kept for nobody."""
         if asked.cancelled() or asked.exception() is not None:
-            del self._asked[name]
+            del self._asked[host]
         else:
-            asyncio.get_running_loop().call_later(_FRESH_SECONDS, self._asked.pop, name)
+            asyncio.get_running_loop().call_later(_FRESH_SECONDS, self._asked.pop, host)
 
-    async def _checked(self, host: str, port: int) -> list[Address]:
-        found = await self._look_up(host, port)
-        if any(is_link_local(str(where[0])) for *_, where in found):
+    async def _checked(self, host: str) -> list[str]:
+        found = await self._look_up(host)
+        if not found:
+            raise OSError(f"{host} has no address")
+        if any(map(is_link_local, found)):
             raise LinkLocal(f"{host} resolves to a link-local address")
         return found

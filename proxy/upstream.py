@@ -17,15 +17,16 @@ from functools import cache, lru_cache, partial
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-import aiohappyeyeballs
-
 from proxy.http_connection import Broken, HttpConnection, Unanswered
 from proxy.resolving import LookUp, Names, look_up
 from proxy.routing import Timeouts
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# Between one and two of these after its last use a connection is closed.
 _IDLE_CONNECTION_SECONDS = 20.0
-# A connection that was kept and closes so soon, with nothing said, was closed before it was asked.
+# What is missing when all has been said, such as an empty chunk, may take so long to come.
+_END_SECONDS = 1.0
+# One that was kept and closes so soon, with nothing said, was closed before it was asked.
 _STALE_SECONDS = 1.0
 # An address may be silent for so long until the next one of that name is tried beside it (RFC 8305).
 _NEXT_ADDRESS_SECONDS = 0.25
@@ -65,6 +66,7 @@ class Exchange:
     def __init__(self, connection: HttpConnection, let_go: Callable[[HttpConnection], None]) -> None:
         self._connection = connection
         self._let_go = let_go
+        self._finished = False
         self._closed = False
         self._headers = connection.headers
         self.status = connection.status
@@ -101,10 +103,19 @@ class Exchange:
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def finish(self) -> None:
+        """All has been said, and what is still to come is only its end: the connection waits for that when it
+        is freed."""
+        self._finished = True
+
     def close(self) -> None:
         """Frees the connection: it is kept where the answer came to its end, else closed."""
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
+        if self._finished:
+            self._connection.finish(self._let_go, _END_SECONDS)
+        else:
             self._let_go(self._connection)
 
 
@@ -124,6 +135,9 @@ class Begun(Exchange):
     async def read(self) -> bytes:
         first, self._first = self._first, b""
         return first or await self._exchange.read()
+
+    def finish(self) -> None:
+        self._exchange.finish()
 
     def close(self) -> None:
         self._exchange.close()
@@ -163,22 +177,21 @@ class Upstreams:
     ) -> HttpConnection:
         """A connection, the `kept` one if it is one still, that has the head of its answer."""
         try:
-            async with asyncio.timeout(timeouts.first_byte):
-                if kept is not None and await self._answers(kept, request):
-                    return kept
-                connection = await self._connect(origin, timeouts.connect)
-                await connection.ask(request)
-                return connection
+            if kept is not None and await self._answers(kept, request, timeouts.first_byte):
+                return kept
+            connection = await self._connect(origin, timeouts.connect)
+            await connection.ask(request, timeouts.first_byte)
         except TimeoutError:
             raise Silent from None
         except (Broken, OSError, UnicodeError) as error:  # The last: a name that none can have.
             raise Unreachable from error
+        return connection
 
-    async def _answers(self, kept: HttpConnection, request: bytes) -> bool:
+    async def _answers(self, kept: HttpConnection, request: bytes, seconds: float) -> bool:
         """Whether it still is a connection; then it has the head of its answer."""
         asked_at = self._loop.time()
         try:
-            await kept.ask(request)
+            await kept.ask(request, seconds)
         except Unanswered:
             if self._loop.time() - asked_at > _STALE_SECONDS:
                 raise
@@ -189,18 +202,43 @@ class Upstreams:
         """Raises ConnectTimeout, OSError, UnicodeError."""
         try:
             async with asyncio.timeout(seconds):
-                addresses = await self._names.addresses(origin.host, origin.port)
-                connected = await aiohappyeyeballs.start_connection(
-                    addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=self._loop
-                )
-                _, connection = await self._loop.create_connection(
-                    HttpConnection,
-                    sock=connected,
-                    ssl=_tls() if origin.secure else None,
-                    server_hostname=origin.host if origin.secure else None,
-                )
+                return await self._first(origin, await self._names.addresses(origin.host))
         except TimeoutError as error:
             raise ConnectTimeout from error
+
+    async def _first(self, origin: Origin, addresses: list[str]) -> HttpConnection:
+        """To the first of the addresses that takes it. Each is tried when those before it have failed, or
+        have been silent for a while (RFC 8305). Raises OSError."""
+        trying: set[asyncio.Task[HttpConnection]] = set()
+        failure: BaseException = OSError()
+        left = addresses[::-1]
+        try:
+            while left or trying:
+                if left:
+                    trying.add(self._loop.create_task(self._opened(origin, left.pop())))
+                patience = _NEXT_ADDRESS_SECONDS if left else None
+                done, _ = await asyncio.wait(trying, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    trying.remove(task)
+                    failed = task.exception()
+                    if failed is None:
+                        return task.result()
+                    failure = failed
+            raise failure
+        finally:
+            for task in trying:
+                task.cancel()
+                task.add_done_callback(_close_unwanted)
+
+    async def _opened(self, origin: Origin, address: str) -> HttpConnection:
+        name = origin.host.rstrip(".")  # which no certificate has
+        _, connection = await self._loop.create_connection(
+            HttpConnection,
+            address,
+            origin.port,
+            ssl=_tls() if origin.secure else None,
+            server_hostname=name if origin.secure else None,
+        )
         return connection
 
     def _kept(self, origin: Origin) -> HttpConnection | None:
@@ -218,20 +256,19 @@ class Upstreams:
             return
         self._idle.setdefault(origin, []).append((self._loop.time(), connection))
         if self._sweeping is None:
-            self._sweeping = self._loop.call_later(_IDLE_CONNECTION_SECONDS, self._sweep)
+            self._sweep()
 
     def _sweep(self) -> None:
-        """Closes what nobody has used for a while."""
-        self._sweeping = None
+        """Closes what nobody has used for a while, and looks again after as long."""
         used_before = self._loop.time() - _IDLE_CONNECTION_SECONDS
         for origin, idle in list(self._idle.items()):
             while idle and idle[0][0] <= used_before:
                 idle.pop(0)[1].close()
             if not idle:
                 del self._idle[origin]
+        self._sweeping = None
         if self._idle:
-            oldest = min(idle[0][0] for idle in self._idle.values())
-            self._sweeping = self._loop.call_at(oldest + _IDLE_CONNECTION_SECONDS, self._sweep)
+            self._sweeping = self._loop.call_later(_IDLE_CONNECTION_SECONDS, self._sweep)
 
     async def close(self) -> None:
         """Those that are in use close when their calls end."""
@@ -244,6 +281,12 @@ class Upstreams:
         self._idle.clear()
 
 
+def _close_unwanted(opened: asyncio.Task[HttpConnection]) -> None:
+    """It came after another one."""
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
+
+
 @lru_cache(maxsize=1024)
 def _origin(url: str) -> Origin:
     parts = urlsplit(url)
@@ -253,25 +296,22 @@ def _origin(url: str) -> Origin:
 
 @lru_cache(maxsize=1024)
 def _request_line(method: str, url: str) -> str:
-    """With the `host` header. Raises Unreachable for a name that none can have."""
+    """With the `host` header."""
     parts = urlsplit(url)
-    try:
-        host = parts.netloc.encode("idna").decode()
-    except UnicodeError as error:
-        raise Unreachable from error
     target = quote(parts.path or "/", _IN_TARGETS)
     if parts.query:
         target += f"?{quote(parts.query, _IN_TARGETS)}"
-    return f"{method} {target} HTTP/1.1\r\nhost: {host}\r\n"
+    return f"{method} {target} HTTP/1.1\r\nhost: {parts.netloc}\r\n"
 
 
 def _written(outgoing: Outgoing) -> bytes:
-    """As it goes over the wire. Raises Unreachable; ValueError for a header that would be several."""
+    """As it goes over the wire. Raises ValueError for a header that would be several."""
     head = [_request_line(outgoing.method, outgoing.url)]
     for name, value in outgoing.headers.items():
-        if not value.isprintable():
+        line = f"{name}: {value}"
+        if not line.isprintable():
             raise ValueError("A header for an upstream has control characters in it.")
-        head.append(f"{name}: {value}\r\n")
+        head.append(f"{line}\r\n")
     head.append(f"content-length: {len(outgoing.body)}\r\n\r\n")
     return "".join(head).encode() + outgoing.body
 

@@ -239,6 +239,11 @@ def test_it_refuses_a_link_local_upstream(tmp_path: Path, address: str) -> None:
     assert sentence.endswith("must not be a link-local address")
 
 
+def test_it_wants_international_names_as_they_are_looked_up(tmp_path: Path) -> None:
+    (sentence,) = mistakes_of(tmp_path, 'upstreams:\n  - {name: x, base_url: "https://straße.test/v1"}\n')
+    assert sentence.endswith("must name its server in ASCII, an international name as xn--…")
+
+
 def test_it_takes_loopback_and_private_upstreams(tmp_path: Path) -> None:
     text = 'upstreams:\n  - {name: a, base_url: "http://127.0.0.1:8080"}\n  - {name: b, base_url: "http://10.0.0.1"}\n'
     assert len(rows_of(tmp_path, text)) == 2

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
+import pytest
+import uvloop
+
+from proxy.upstream import Upstreams
 from tests.accounts.conftest import database_threads, django_db_modify_db_settings
 from tests.server import UPSTREAM_API_KEY, Gateway
 from tests.upstreams.scripted import ScriptedUpstream
 
 __all__ = ["chatting", "database_threads", "django_db_modify_db_settings"]
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    asyncios: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    return asyncios | ({"uvloop": uvloop.new_event_loop} if item.get_closest_marker("both_loops") else {})
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +31,10 @@ def chatting(session_gateway: Gateway, session_upstream: ScriptedUpstream) -> st
     model = {"name": "chatting", "routes": [{"upstream": "chats", "model": "gpt-test"}]}
     session_gateway.configure({"upstreams": [{**upstream, "api_key": UPSTREAM_API_KEY}], "models": [model]})
     return "chatting"
+
+
+@pytest.fixture
+async def upstreams() -> AsyncIterator[Upstreams]:
+    opened = Upstreams()
+    yield opened
+    await opened.close()

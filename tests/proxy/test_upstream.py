@@ -1,93 +1,23 @@
-"""The door to upstreams, by itself, over real sockets."""
+"""The door to upstreams, by itself, over real sockets, on both loops."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from proxy import upstream
 from proxy.http_connection import Broken
-from proxy.resolving import Address
 from proxy.routing import Timeouts
 from proxy.upstream import ConnectTimeout, Outgoing, Silent, Unreachable, Upstreams
+from tests.proxy.small_upstreams import HELLO, PATIENT, Server, at, said, serving, to
+from tests.services import free_port
 
-PATIENT = Timeouts(connect=5, first_byte=5, idle=5, total=5)
-HELLO = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """The port where it is served."""
-    tasks = set()
-
-    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        try:
-            await serve(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    async with asyncio.timeout(20), await asyncio.start_server(begin, "127.0.0.1", 0, ssl=tls) as server:
-        yield server.sockets[0].getsockname()[1]
-        for task in filter(None, tasks):
-            task.cancel()
-        await asyncio.gather(*filter(None, tasks), return_exceptions=True)
-
-
-@pytest.fixture
-async def upstreams() -> AsyncIterator[Upstreams]:
-    opened = Upstreams()
-    yield opened
-    await opened.close()
-
-
-def to(port: int, host: str = "127.0.0.1", scheme: str = "http", body: bytes = b"hi") -> Outgoing:
-    return Outgoing("POST", f"{scheme}://{host}:{port}/v1/x", body, {"x-key": "secret"})
-
-
-async def said(upstreams: Upstreams, outgoing: Outgoing) -> bytes:
-    exchange = await upstreams.open(outgoing, PATIENT)
-    try:
-        return await exchange.whole()
-    finally:
-        exchange.close()
-
-
-class Server:
-    """Says HELLO to every request, and remembers what came over which connection."""
-
-    def __init__(self) -> None:
-        self.connections: list[list[bytes]] = []
-        self.closed = asyncio.Event()
-        self.answers = [HELLO]  # the last of them for ever
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests: list[bytes] = []
-        self.connections.append(requests)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                requests.append(head + await reader.readexactly(length_of(head)))
-                writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-            self.closed.set()
-
-
-def length_of(head: bytes) -> int:
-    return int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+pytestmark = pytest.mark.both_loops
 
 
 async def test_a_request_goes_out_as_it_was_given(upstreams: Upstreams) -> None:
@@ -219,6 +149,56 @@ async def test_who_gives_up_lets_the_upstream_go(upstreams: Upstreams) -> None:
             await asking
 
 
+async def test_a_stream_whose_end_comes_after_its_last_word_keeps_its_connection(
+    upstreams: Upstreams,
+) -> None:
+    connections = 0
+    read = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await reader.readuntil(b"hi")
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            await read.wait()
+            read.clear()
+            writer.write(b"0\r\n\r\n")
+
+    async with serving(serve) as port:
+        for _ in range(3):
+            exchange = await upstreams.open(to(port), PATIENT)
+            assert await exchange.read() == b"hello"
+            exchange.finish()
+            exchange.close()
+            read.set()
+            await asyncio.sleep(0.05)  # while it comes
+    assert connections == 1
+
+
+async def test_a_stream_that_never_ends_after_its_last_word_loses_its_connection(
+    upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "_END_SECONDS", 0.1)
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"hi")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"5\r\nhello\r\n")
+                await reader.read(1)
+        left.set()
+
+    async with serving(serve) as port:
+        exchange = await upstreams.open(to(port), PATIENT)
+        assert await exchange.read()
+        exchange.finish()
+        exchange.close()
+        await left.wait()
+
+
 async def test_an_upstream_that_takes_the_request_and_says_nothing_is_silent(upstreams: Upstreams) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -271,7 +251,7 @@ async def test_a_chunk_that_makes_no_sense_ends_the_answer_at_once(upstreams: Up
 # Names and addresses
 
 
-async def hang(host: str, port: int) -> list[Address]:
+async def hang(host: str) -> list[str]:
     await asyncio.Event().wait()
     raise AssertionError
 
@@ -281,15 +261,6 @@ async def test_a_name_server_that_does_not_answer_takes_no_longer_than_a_connect
     with pytest.raises(ConnectTimeout):
         await upstreams.open(to(80, "a.test"), Timeouts(connect=0.1, first_byte=5, idle=5, total=5))
     await upstreams.close()
-
-
-def at(*hosts: str) -> Callable[[str, int], Awaitable[list[Address]]]:
-    """Every name has these addresses."""
-
-    async def look_up(host: str, port: int) -> list[Address]:
-        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in hosts]
-
-    return look_up
 
 
 async def test_a_name_that_leads_to_a_link_local_address_leads_nowhere() -> None:
@@ -314,13 +285,13 @@ async def test_an_address_that_refuses_is_followed_by_the_next() -> None:
 async def test_a_name_is_looked_up_once_for_all_who_ask_and_a_failure_is_kept_for_nobody() -> None:
     asked = 0
 
-    async def look_up(host: str, port: int) -> list[Address]:
+    async def look_up(host: str) -> list[str]:
         nonlocal asked
         asked += 1
         await asyncio.sleep(0)
         if asked == 1:
             raise socket.gaierror("unknown")
-        return await at("127.0.0.1")(host, port)
+        return ["127.0.0.1"]
 
     upstreams = Upstreams(look_up)
     async with serving(Server()) as port:
@@ -332,60 +303,65 @@ async def test_a_name_is_looked_up_once_for_all_who_ask_and_a_failure_is_kept_fo
     await upstreams.close()
 
 
+async def test_a_name_without_an_address_is_unreachable() -> None:
+    upstreams = Upstreams(at())
+    with pytest.raises(Unreachable):
+        await upstreams.open(to(80, "a.test"), PATIENT)
+    await upstreams.close()
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port of 127.0.0.2 that takes no connection: its queue is full."""
+    with ExitStack() as opened:
+        listening = opened.enter_context(socket.socket())
+        listening.bind(("127.0.0.2", free_port()))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+async def test_an_address_that_is_silent_is_followed_by_the_next() -> None:
+    upstreams, server = Upstreams(at("127.0.0.2", "127.0.0.1")), Server()
+    with silent() as port:
+        async with serving(server, port=port):
+            began = time.monotonic()
+            assert await said(upstreams, to(port, "a.test")) == b"hello"
+            assert 0.2 < time.monotonic() - began < 3
+    await upstreams.close()
+
+
+async def test_who_gives_up_while_addresses_are_tried_leaves_nothing_behind() -> None:
+    """At whatever moment: also in those in which a connection has just been made."""
+    upstreams, connected, left = Upstreams(at("127.0.0.2", "127.0.0.1")), asyncio.Event(), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        connected.set()
+        with suppress(ConnectionError):
+            await reader.read()
+        left += 1
+
+    with silent() as port:
+        async with serving(serve, port=port):
+            for turns in range(12):
+                connected.clear()
+                asking = asyncio.create_task(upstreams.open(to(port, "a.test"), PATIENT))
+                await (connected.wait() if turns % 2 else asyncio.sleep(0))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+            while left < 6:
+                await asyncio.sleep(0.01)
+    await upstreams.close()
+
+
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "é" * 64 + ".test", "a..test"])
 async def test_a_name_that_none_can_have_is_unreachable(upstreams: Upstreams, host: str) -> None:
     with pytest.raises(Unreachable):
         await upstreams.open(to(80, host), PATIENT)
-
-
-# TLS
-
-
-@pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
-    """What a server needs to be trusted as localhost; what this process trusts is the same."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    )
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (tmp_path / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    upstream._tls.cache_clear()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
-    yield context
-    upstream._tls.cache_clear()
-
-
-async def test_a_secure_upstream_is_asked_securely(upstreams: Upstreams, certificate: ssl.SSLContext) -> None:
-    server = Server()
-    async with serving(server, certificate) as port:
-        for host in ("127.0.0.1", "localhost", "localhost"):
-            assert await said(upstreams, to(port, host, "https", b"x" * 300_000)) == b"hello"
-    assert [len(requests) for requests in server.connections] == [1, 2]
-
-
-async def test_a_certificate_for_another_name_is_no_upstream(certificate: ssl.SSLContext) -> None:
-    upstreams, server = Upstreams(at("127.0.0.1")), Server()
-    async with serving(server, certificate) as port:
-        with pytest.raises(Unreachable):
-            await upstreams.open(to(port, "other.test", "https"), PATIENT)
-    assert server.connections == []
-    await upstreams.close()
