@@ -22,7 +22,7 @@ import httptools
 MAX_HEAD_BYTES = 64 * 1024
 # Of a body, for who is slow to read it: more is left on its way.
 _MAX_WAITING_BYTES = 256 * 1024
-# Of a request, TLS may still have more than its transport tells of.
+# Of a larger request, TLS may still have some to send when a refusal comes; its transport does not tell.
 _SENT_AT_ONCE_BYTES = 64 * 1024
 # The headers that somebody asks for.
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
@@ -81,12 +81,14 @@ class HttpConnection(asyncio.Protocol):
             and self.idle
             and not self._paused
             and self._transport.get_write_buffer_size() == 0
-            and (self.status < 300 or self._sent <= _SENT_AT_ONCE_BYTES)
+            and not (self._secure and self.status >= 300 and self._sent > _SENT_AT_ONCE_BYTES)
         )
 
     async def ask(self, request: bytes, seconds: float) -> None:
         """Sends the request and waits for the head of the answer: `status` and `headers`. What ends that
         early closes the connection. Raises Unanswered, Broken, TimeoutError."""
+        if not self.idle:  # It was closed since it was made, or kept.
+            raise Unanswered from self._failure
         self._begin(len(request))
         self._transport.write(request)
         answered = False
@@ -109,10 +111,7 @@ class HttpConnection(asyncio.Protocol):
             if self._failure is not None:
                 raise Broken from self._failure
             await self._something()
-        pieces, self._pieces, self._waiting = self._pieces, [], 0
-        if self._paused and not self._lost:
-            self._paused = False
-            self._transport.resume_reading()
+        pieces = self._taken()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def finish(self, then: Callable[[HttpConnection], None], seconds: float) -> None:
@@ -121,12 +120,21 @@ class HttpConnection(asyncio.Protocol):
         if self._ended or self._lost:
             then(self)
             return
+        self._taken()
         self._then = then
         self._patience = self._loop.call_later(seconds, self.close)
 
     def close(self) -> None:
         """At once: the upstream need not go on."""
         self._transport.abort()
+
+    def _taken(self) -> list[bytes]:
+        """What has come of the body; there is room for more."""
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        if self._paused and not self._lost:
+            self._paused = False
+            self._transport.resume_reading()
+        return pieces
 
     async def _something(self) -> None:
         """Waits until something has happened."""
@@ -140,7 +148,7 @@ class HttpConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         if self._then is not None:
-            self._pieces.clear()
+            self._taken()
             if self._ended or self._lost:
                 self._patience.cancel()
                 then, self._then = self._then, None
@@ -150,7 +158,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are not its subclasses
-        if transport.get_extra_info("sslcontext") is not None:
+        self._secure = transport.get_extra_info("sslcontext") is not None
+        if self._secure:
             # uvloop (0.23) forgets what is in this buffer when the upstream closes while reading is paused.
             cast(Any, transport).set_read_buffer_limits(high=1, low=0)
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import count
 
 from proxy.addresses import is_link_local
 
@@ -26,10 +27,12 @@ async def look_up(host: str) -> list[str]:
 
 
 class Names:
-    """What names resolve to, asked once for all that want to know, and kept for _FRESH_SECONDS."""
+    """What names resolve to, asked once for all that want to know, and kept for _FRESH_SECONDS. Each address
+    of the best kind has its turn at being the first, so that replicas share the connections."""
 
     def __init__(self, look_up: LookUp) -> None:
         self._look_up = look_up
+        self._turns = count()
         self._asked: dict[str, asyncio.Task[list[str]]] = {}
 
     async def addresses(self, host: str) -> list[str]:
@@ -38,8 +41,10 @@ class Names:
         if asked is None:
             asked = self._asked[host] = asyncio.create_task(self._checked(host))
             asked.add_done_callback(partial(self._answered, host))
-        # Who asked first may be cancelled; the others wait on.
-        return await asyncio.shield(asked)
+        found = await asyncio.shield(asked)  # Who asked first may be cancelled; the others wait on.
+        best = [address for address in found if (":" in address) == (":" in found[0])]
+        turn = next(self._turns) % len(best)
+        return best[turn:] + best[:turn] + [address for address in found if address not in best]
 
     def _answered(self, host: str, asked: asyncio.Task[list[str]]) -> None:
         """A failure is told to those who wait for it, and kept for nobody."""

@@ -28,8 +28,9 @@ _IDLE_CONNECTION_SECONDS = 20.0
 _END_SECONDS = 1.0
 # One that was kept and closes so soon, with nothing said, was closed before it was asked.
 _STALE_SECONDS = 1.0
-# An address may be silent for so long until the next one of that name is tried beside it (RFC 8305).
-_NEXT_ADDRESS_SECONDS = 0.25
+# An address may be silent for so long until the next one of that name is tried beside it (RFC 8305). TLS
+# takes more round trips.
+_NEXT_ADDRESS_SECONDS, _NEXT_SECURE_ADDRESS_SECONDS = 0.25, 1.0
 _HEADER_TEXT = re.compile(rb"[ -~]{1,100}")
 _IN_TARGETS = "/%:@!$&'()*+,;=~?"
 
@@ -207,17 +208,19 @@ class Upstreams:
             raise ConnectTimeout from error
 
     async def _first(self, origin: Origin, addresses: list[str]) -> HttpConnection:
-        """To the first of the addresses that takes it. Each is tried when those before it have failed, or
-        have been silent for a while (RFC 8305). Raises OSError."""
+        """To the first of the addresses that takes it. The next one is tried when one has failed, or when all
+        have been silent for a while. Raises OSError."""
         trying: set[asyncio.Task[HttpConnection]] = set()
         failure: BaseException = OSError()
+        pause = _NEXT_SECURE_ADDRESS_SECONDS if origin.secure else _NEXT_ADDRESS_SECONDS
         left = addresses[::-1]
         try:
             while left or trying:
                 if left:
                     trying.add(self._loop.create_task(self._opened(origin, left.pop())))
-                patience = _NEXT_ADDRESS_SECONDS if left else None
-                done, _ = await asyncio.wait(trying, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(
+                    trying, timeout=pause if left else None, return_when=asyncio.FIRST_COMPLETED
+                )
                 for task in done:
                     trying.remove(task)
                     failed = task.exception()
@@ -226,6 +229,7 @@ class Upstreams:
                     failure = failed
             raise failure
         finally:
+            del failure  # It knows this frame, which would know it.
             for task in trying:
                 task.cancel()
                 task.add_done_callback(_close_unwanted)
@@ -271,7 +275,7 @@ class Upstreams:
             self._sweeping = self._loop.call_later(_IDLE_CONNECTION_SECONDS, self._sweep)
 
     async def close(self) -> None:
-        """Those that are in use close when their calls end."""
+        """Those that are in use close when their calls have ended."""
         self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -282,7 +286,7 @@ class Upstreams:
 
 
 def _close_unwanted(opened: asyncio.Task[HttpConnection]) -> None:
-    """It came after another one."""
+    """Another one was faster, or nobody waits for any."""
     if not opened.cancelled() and opened.exception() is None:
         opened.result().close()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import struct
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from proxy.routing import Timeouts
 from proxy.upstream import Outgoing, Upstreams
@@ -77,3 +80,35 @@ def at(*addresses: str) -> Callable[[str], Awaitable[list[str]]]:
         return list(addresses)
 
     return look_up
+
+
+@contextmanager
+def taking(take: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of a server, in a thread, that does this with what connects to it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def take_all() -> None:
+            with suppress(OSError):  # which shutting it down raises
+                while True:
+                    connection, _ = listening.accept()
+                    with connection, suppress(OSError):
+                        take(connection)
+
+        thread = threading.Thread(target=take_all, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def close(connection: socket.socket) -> None:
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def greet(connection: socket.socket) -> None:
+    connection.sendall(b"220 at your service\r\n")

@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
 from proxy import upstream
 from proxy.http_connection import Broken
+from proxy.resolving import Names
 from proxy.routing import Timeouts
 from proxy.upstream import ConnectTimeout, Outgoing, Silent, Unreachable, Upstreams
-from tests.proxy.small_upstreams import HELLO, PATIENT, Server, at, said, serving, to
+from tests.proxy.small_upstreams import (
+    HELLO,
+    PATIENT,
+    Server,
+    at,
+    close,
+    greet,
+    reset,
+    said,
+    serving,
+    taking,
+    to,
+)
 from tests.services import free_port
 
 pytestmark = pytest.mark.both_loops
@@ -117,6 +130,17 @@ async def test_what_a_new_connection_does_not_answer_is_not_asked_again(upstream
         with pytest.raises(Unreachable):
             await upstreams.open(to(port), PATIENT)
     assert asked == 1
+
+
+@pytest.mark.parametrize("take", [close, reset, greet])
+async def test_an_upstream_that_takes_no_request_is_unreachable(
+    upstreams: Upstreams, take: Callable[[socket.socket], None]
+) -> None:
+    """As a proxy does that nothing is behind."""
+    with taking(take) as port:
+        for _ in range(50):
+            with pytest.raises(Unreachable):
+                await upstreams.open(to(port), PATIENT)
 
 
 async def test_a_connection_that_nobody_uses_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,6 +383,16 @@ async def test_who_gives_up_while_addresses_are_tried_leaves_nothing_behind() ->
             while left < 6:
                 await asyncio.sleep(0.01)
     await upstreams.close()
+
+
+async def test_every_address_of_the_best_kind_has_its_turn() -> None:
+    names = Names(at("192.0.2.1", "192.0.2.2", "2001:db8::1"))
+    told = [await names.addresses("a.test") for _ in range(3)]
+    assert told == [
+        ["192.0.2.1", "192.0.2.2", "2001:db8::1"],
+        ["192.0.2.2", "192.0.2.1", "2001:db8::1"],
+        ["192.0.2.1", "192.0.2.2", "2001:db8::1"],
+    ]
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "é" * 64 + ".test", "a..test"])

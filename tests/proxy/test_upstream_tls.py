@@ -7,10 +7,8 @@ import gc
 import ipaddress
 import socket
 import ssl
-import struct
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +20,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from proxy import upstream
 from proxy.http_connection import Broken
 from proxy.upstream import Unreachable, Upstreams
-from tests.proxy.small_upstreams import HELLO, PATIENT, Server, at, length_of, said, serving, to
+from tests.proxy.small_upstreams import (
+    HELLO,
+    PATIENT,
+    Server,
+    at,
+    length_of,
+    reset,
+    said,
+    serving,
+    taking,
+    to,
+)
 
 pytestmark = pytest.mark.both_loops
 
@@ -77,35 +86,19 @@ async def test_a_certificate_for_another_name_is_no_upstream(certificate: ssl.SS
     await upstreams.close()
 
 
-@contextmanager
-def answering(
-    certificate: ssl.SSLContext, answer: bytes, *, farewell: bool, resets: bool = False
-) -> Iterator[int]:
-    """The port of a server that answers with these bytes and closes at once, with TLS's farewell or without;
-    or that resets what connects to it."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+def answering(certificate: ssl.SSLContext, answer: bytes, *, farewell: bool) -> AbstractContextManager[int]:
+    """The port of a server that answers with these bytes and closes at once, with a farewell or without."""
 
-        def answer_all() -> None:
-            with suppress(OSError):  # which closing raises
-                while True:
-                    connection, _ = listening.accept()
-                    if resets:
-                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                        connection.close()
-                        continue
-                    with certificate.wrap_socket(connection, server_side=True) as secured:
-                        secured.recv(65536)
-                        secured.sendall(answer)
-                        if farewell:
-                            secured.setblocking(False)
-                            with suppress(ssl.SSLWantReadError):
-                                secured.unwrap()
+    def take(connection: socket.socket) -> None:
+        with certificate.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(65536)
+            secured.sendall(answer)
+            if farewell:
+                secured.setblocking(False)
+                with suppress(ssl.SSLWantReadError):
+                    secured.unwrap()
 
-        thread = threading.Thread(target=answer_all, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+    return taking(take)
 
 
 @pytest.mark.parametrize("farewell", [True, False])
@@ -154,7 +147,7 @@ async def test_an_early_refusal_over_tls_takes_its_connection_with_it(
 async def test_a_secure_upstream_that_resets_takes_nobody_elses_connection(
     upstreams: Upstreams, certificate: ssl.SSLContext
 ) -> None:
-    with answering(certificate, b"", farewell=False, resets=True) as port:
+    with taking(reset) as port:
         for _ in range(20):
             failed: Exception | None = None
             try:
