@@ -26,6 +26,7 @@ from psycopg.rows import dict_row
 from gateway.environment import read_file
 from tests.deadline import until
 from tests.services import free_port
+from tests.warm import Warm
 
 PROJECT = Path(__file__).resolve().parent.parent
 START_SECONDS = 40.0
@@ -197,7 +198,11 @@ class Gateway:
         """`manage.py apply` with this configuration document."""
         path = self.folder / "applied.yaml"
         path.write_text(json.dumps(document))  # JSON is YAML
-        return self.manage("apply", str(path))
+        return self._warm.run("apply", str(path))
+
+    @cached_property
+    def _warm(self) -> Warm:
+        return self.closing.enter_context(closing(Warm(self.environment)))
 
     def configure(self, document: Mapping[str, list[object]]) -> None:
         """Applies the document, and waits until the running server goes by it."""
