@@ -122,7 +122,8 @@ def explore(
     send()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_it_answers_as_its_schema_says(start_gateway: StartGateway) -> None:
     people = cast(start_gateway(), SLUG)
     every = operations(people.gateway.url)
