@@ -1,10 +1,9 @@
 """Runs every test, on both engines, in about half the time that they take: `make test`.
 
-Four lanes side by side: what runs on SQLite; what is quick on PostgreSQL and Redis; what is slow there, which
-mostly waits; and what takes minutes of the processor. Then come those marked `alone`, which measure time or
-put load on the machine, with nothing beside them. What the lanes in the background print is shown when they
-have ended. The exit status is the first that is not 0; which tests failed, in whichever lane, is told once
-more at the very end.
+Three lanes side by side: what runs on SQLite; what is quick on PostgreSQL and Redis; and what is slow there,
+which mostly waits. Then come those marked `alone`, which measure time or put load on the machine, with
+nothing beside them. What the lanes in the background print is shown when they have ended. The exit status is
+the first that is not 0; which tests failed, in whichever lane, is told once more at the very end.
 
     python -m tests.everything [--fast] [what pytest takes, such as paths]
 """
@@ -83,8 +82,7 @@ class Outcome:
 _ON_SQLITE = "(not slow or sqlite or pure or everywhere)"
 SQLITE = Lane("Tests on SQLite, without Redis", f"{_ON_SQLITE} and not alone", services=False)
 QUICK = Lane("Quick tests on PostgreSQL and Redis", "not pure and not slow and not alone")
-SLOW = Lane("Slow tests on PostgreSQL and Redis", "not pure and slow and not long and not alone")
-LONG = Lane("Long tests on PostgreSQL and Redis", "not pure and long")
+SLOW = Lane("Slow tests on PostgreSQL and Redis", "not pure and slow and not alone")
 ALONE = (
     Lane("Tests on SQLite, without Redis, that run alone", f"{_ON_SQLITE} and alone", services=False),
     Lane("Tests on PostgreSQL and Redis that run alone", "not pure and alone"),
@@ -102,8 +100,7 @@ def main(arguments: list[str]) -> int:
     if FAST in arguments:
         outcomes = _side_by_side(_STORED, (_PURE,), chosen)
     else:
-        outcomes = _side_by_side(SLOW, (QUICK, SQLITE, LONG), chosen)
-        outcomes += [lane.run(chosen) for lane in ALONE]
+        outcomes = [*_side_by_side(SLOW, (QUICK, SQLITE), chosen), *(lane.run(chosen) for lane in ALONE)]
     failed = [outcome for outcome in outcomes if outcome.failed]
     for outcome in failed:
         print("", *outcome.failures(), sep="\n", flush=True)

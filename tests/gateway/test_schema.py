@@ -122,8 +122,7 @@ def explore(
     send()
 
 
-@pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_it_answers_as_its_schema_says(start_gateway: StartGateway) -> None:
     people = cast(start_gateway(), SLUG)
     every = operations(people.gateway.url)
